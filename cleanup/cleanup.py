@@ -89,8 +89,8 @@ def _cleaned(config: Config, entry: Section, order: Order, scratch: Path) -> Res
         result, plan = cleaning.clean(catalog, order, remembered)
     except ForbiddenError as error:  # a user-defined store may not even list
         return Result(Status.OK, f"{cleaning.KEEPS} ({error})")
-    except Exception as error:  # noqa: BLE001  (see crash.known)
-        problem, hint = in_words(crash.known(error))
+    except Exception as error:  # noqa: BLE001  (see crash.reportable)
+        problem, hint = in_words(crash.reportable(error))
         return Result(Status.UNCLEAN, problem, hint)
     return cleaning.with_notes(result, plan, order)
 

@@ -90,19 +90,22 @@ class Options:
                 )
 
     def goal(self) -> Path:
-        """Where the compressed files go."""
+        """Return the folder of the compressed files."""
         return self.destination or self.work_folder / "compressed"
 
     def chosen(self) -> Algorithm:
-        """The algorithm: as named, else as the documented TAR_COMMAND asks, else zstd."""
+        """Return the algorithm: as named, else as the documented TAR_COMMAND asks, else zstd."""
         return self.algorithm or _of_tar(self.tar_command) or Algorithm.ZSTD
 
 
 def _of_tar(command: str) -> Algorithm | None:
-    """What a tar command compresses with, by the letters or the long option after `tar`."""
-    words = command.split()
-    at = next((n for n, word in enumerate(words) if _TAR.fullmatch(Path(word).name)), None)
-    after = words[at + 1 :] if at is not None else []
+    """Return what a tar command compresses with; None if neither gzip nor xz.
+
+    Both the letters and the long option after `tar` count.
+    """
+    arguments = command.split()
+    at = next((n for n, word in enumerate(arguments) if _TAR.fullmatch(Path(word).name)), None)
+    after = arguments[at + 1 :] if at is not None else []
     letters = after[0].lstrip("-") if after and not after[0].startswith("--") else ""
     if "z" in letters or "--gzip" in after:
         return Algorithm.GZIP
@@ -112,11 +115,11 @@ def _of_tar(command: str) -> Algorithm | None:
 def work(options: Options) -> Result:
     """Let each item flow into a compressed file of its own; then remove the sources."""
     destination = options.goal()
-    reserved = reserved_places(options)
+    reserved = reserved_paths(options)
     targets = options.targets or filled_folders(options.work_folder, reserved)
     folder = WorkFolder()
-    found = [entry.path for entry in work_targets.files(targets, StageError, reserved)]
-    recorded, others = folder.sets(found)
+    paths = [entry.path for entry in work_targets.files(targets, StageError, reserved)]
+    recorded, others = folder.sets(paths)
     sets = named([*recorded, *([file] for file in others)], stage(options))
     if not sets:
         where = ", ".join(map(str, targets)) or str(options.work_folder)
@@ -127,31 +130,31 @@ def work(options: Options) -> Result:
     sources = [file for files in sets.values() for file in files]
     before = sum(file.stat().st_size for file in sources)
     store = WorkStore(destination)
-    made = [_compress(files, store, name, options, folder) for name, files in sets.items()]
+    archives = [_compress(files, store, name, options, folder) for name, files in sets.items()]
     if options.remove_targets:
         folder.remove(sources)
         _remove_empty(targets)
-    after = sum(path.stat().st_size for path in made)
+    after = sum(path.stat().st_size for path in archives)
     share = f"{date_str_utils.human_size(before)} to {date_str_utils.human_size(after)}"
     return Result(
         Status.OK,
         f"{date_str_utils.count(len(sources), 'file')} with {options.chosen().value}, {share}",
-        files=tuple(str(path) for path in made),
-        items=len(made),
+        files=tuple(str(path) for path in archives),
+        items=len(archives),
         bytes=after,
     )
 
 
-def reserved_places(options: Options) -> frozenset[Path]:
-    """Where no source is looked for: between stages, and what the runner says is private."""
+def reserved_paths(options: Options) -> frozenset[Path]:
+    """Return where no source is looked for: between stages, and the runner's private paths."""
     private = foreign_json.load(os.environ.get("NC_BACKUP_PRIVATE", "[]"))
     between = (options.work_folder / name for name in _BETWEEN)
     places = (*private, *between, options.goal())
-    return frozenset(hung_mount.real_path(place, hung_mount.OTHERS) for place in places)
+    return frozenset(hung_mount.real_path(path, hung_mount.OTHERS) for path in places)
 
 
 def filled_folders(work_folder: Path, reserved: Collection[Path]) -> Paths:
-    """The folders in the work folder that are not reserved.
+    """Return the folders in the work folder that are not reserved.
 
     Only the runner knows which are private. Raises ConfigError where there is none: a local
     store in the work folder would be compressed, and removed.
@@ -161,10 +164,10 @@ def filled_folders(work_folder: Path, reserved: Collection[Path]) -> Paths:
             "TARGETS: is required where compression.py is called by itself",
             "backup.py says what is private; alone, name the folders.",
         )
-    found = sorted(work_folder.absolute().iterdir()) if work_folder.is_dir() else []
+    paths = sorted(work_folder.absolute().iterdir()) if work_folder.is_dir() else []
     return tuple(
         path
-        for path in found
+        for path in paths
         if path.is_dir() and not path.name.startswith(".") and path.resolve() not in reserved
     )
 
@@ -245,7 +248,7 @@ def stage(options: Options) -> Stage:
 
 
 def backward(name: str, _options: Options) -> Callable[[stream.Chunks], Iterator[bytes]]:
-    """The inverse of a stage of this module, by its name in the manifest."""
+    """Return the inverse of a stage of this module, by its name in the manifest."""
     unpack: Callable[[stream.Chunks], Iterator[bytes]] = codecs.CODECS[name].unpack
     return unpack
 
@@ -272,15 +275,15 @@ def _remove_empty(targets: Iterable[Path]) -> None:
 
 
 def test(options: Options) -> tuple[str, ...]:
-    """Whether the library for the algorithm is there, and a place for what is made."""
+    """Return that the library and the destination can be used. Raises StageError."""
     name = options.chosen().value
     b"".join(codecs.CODECS[name].pack([b"x"], codecs.CODECS[name].level, 1))
-    place = options.goal().absolute()
-    while not place.exists():
-        place = place.parent
-    if not os.access(place, os.W_OK | os.X_OK):
+    folder = options.goal().absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise StageError(
-            f"DESTINATION: {place} is not writable", "Give it to the user of the backup."
+            f"DESTINATION: {folder} is not writable", "Give it to the user of the backup."
         )
     return (f"{name} is installed", f"{options.goal()} is writable")
 

@@ -147,7 +147,7 @@ class Transfer:
 
     def _failed(self, error: Exception) -> Result:
         """Return the result of a run that was not copied; it names a target that is full."""
-        known_error = crash.known(error)
+        known_error = crash.reportable(error)
         if isinstance(known_error, _OF_ONE_RUN) or self._copier.source_error is not None:
             return left_out(known_error)
         return Result(Status.FAILED, *store.explained(known_error, self._pair.target.store))

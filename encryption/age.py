@@ -52,7 +52,7 @@ def check_recipients(recipients: Sequence[Recipient | scrypt.Passphrase]) -> Non
 
 
 def encrypt(chunks: Chunks, recipients: Sequence[Recipient | scrypt.Passphrase]) -> Iterator[bytes]:
-    """A stage: the age file of the chunks, which each of the recipients can decrypt.
+    """Yield an age file of the chunks, which each of the recipients can decrypt.
 
     Raises ConfigError as `check_recipients` does.
     """
@@ -75,7 +75,7 @@ def _payload_cipher(file_key: bytes, nonce: bytes) -> ciphers.Aead:
 
 
 def decrypt(chunks: Chunks, identities: Sequence[Identity | scrypt.Passphrase]) -> Iterator[bytes]:
-    """The inverse stage: the plaintext, each chunk only after its tag is verified.
+    """Yield the plaintext of an age file, each chunk only after its tag is verified.
 
     Reads armored files too. Raises WrongKeyError, DamagedError or TruncatedError. What it has
     returned before is a true prefix, so a consumer commits nothing before the end.

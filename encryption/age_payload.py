@@ -21,12 +21,12 @@ _FETCH = "Fetch the file from the store again."
 
 
 def sealed_size(plain: int) -> int:
-    """How many bytes `seal` makes of so many: an empty input is one empty chunk."""
+    """Return the size that `seal` makes of `plain` bytes: an empty input is one empty chunk."""
     return plain + TAG * max(1, -(-plain // CHUNK))
 
 
 def seal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
-    """A stage: the chunks, sealed; several are given out together, as a consumer prefers them."""
+    """Yield the sealed chunks, several in one block, as a consumer prefers them."""
     buffer = memoryview(bytearray(_BATCH_CHUNKS * SEALED))
     number = size = 0
     waiting: Buffer = b""
@@ -44,7 +44,7 @@ def seal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
 
 
 def unseal(chunks: Chunks, cipher: Aead) -> Iterator[bytes]:
-    """The inverse stage: each chunk only after its tag is verified.
+    """Yield the plaintext, each chunk only after its tag is verified.
 
     Raises DamagedError or TruncatedError; what came before is a true prefix.
     """
@@ -76,7 +76,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 
 def _pieces(chunks: Chunks, size: int) -> Iterator[Buffer]:
-    """The same bytes in pieces of `size`, the last one shorter; copied only where they must be."""
+    """Yield the bytes in pieces of `size`, the last one shorter; copy only what must be copied."""
     rest = bytearray()
     for chunk in chunks:
         view = memoryview(chunk)
@@ -104,14 +104,14 @@ def _opens(cipher: Aead, number: int, piece: Buffer, *, last: bool) -> bool:
 
 
 def _inside(cipher: Aead, number: int, piece: Buffer) -> DamagedError:
-    """Why a chunk that others follow does not open."""
+    """Return why a chunk that others follow cannot be decrypted."""
     if _opens(cipher, number, piece, last=True):
         return DamagedError(f"unexpected data after the end of the file (chunk {number})", _FETCH)
     return DamagedError(f"corrupt data (chunk {number})", _FETCH)
 
 
 def _last(cipher: Aead, number: int, piece: Buffer) -> bytes:
-    """The last chunk. Where it opens as one that others should follow, the end was cut off.
+    """Return the last chunk. If it opens as one that others should follow, the end was cut off.
 
     A short one that does not open was cut off or altered: the format cannot tell which.
     """

@@ -31,7 +31,7 @@ class Recipient:
 
     @classmethod
     def parse(cls, text: str) -> Recipient:
-        """Raises ConfigError for a text that is no post-quantum recipient."""
+        """Return the post-quantum recipient of a text. Raises ConfigError for any other text."""
         return cls(bech32.key(text, _RECIPIENT, _PUBLIC, "post-quantum recipient"))
 
     def wrap(self, file_key: bytes) -> header.Stanza:
@@ -56,7 +56,7 @@ class Identity:
 
     @classmethod
     def parse(cls, text: str) -> Identity:
-        """Raises ConfigError for a text that is no post-quantum identity; never shows it."""
+        """Return the post-quantum identity of a text. Raises ConfigError, which never shows it."""
         return cls(bech32.key(text, _IDENTITY, _SECRET, "post-quantum identity"))
 
     def reveal(self) -> str:

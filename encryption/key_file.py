@@ -112,7 +112,7 @@ def _creating(path: Path) -> str:
     if os.access(filesystem_handling.nearest(path), os.W_OK):
         return create
     readable = (("chgrp", str(os.getegid()), path), ("chmod", "0640", path))
-    return fixes.as_root(create, *(fixes.command(*words) for words in readable))
+    return fixes.as_root(create, *(fixes.command(*arguments) for arguments in readable))
 
 
 def _of_age(path: Path, text: str) -> Keys:
@@ -194,9 +194,9 @@ def recipients(keys: Keys, path: Path, more: Sequence[str]) -> list[age.Recipien
         if keys.unsupported:
             hint = "Remove the line, or use a KEY_FILE with age keys alone."
         raise ConfigError(f"KEY_FILE: {path}: {keys.rejection}", hint)
-    own = [*keys.recipients, *(identity.recipient() for identity in keys.identities)]
-    _check(f"KEY_FILE: {path}", own)
-    everyone = [*own, *(key_lines.recipient(text) for text in more)]
+    of_file = [*keys.recipients, *(identity.recipient() for identity in keys.identities)]
+    _check(f"KEY_FILE: {path}", of_file)
+    everyone = [*of_file, *(key_lines.recipient(text) for text in more)]
     _check("RECIPIENTS", everyone)
     return everyone
 

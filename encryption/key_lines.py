@@ -36,7 +36,7 @@ class Unsupported:
 
     @property
     def recipient(self) -> bool:
-        """Whether it is a public key."""
+        """Return whether it is a public key."""
         return "recipient" in self.kind or self.kind.startswith("SSH")
 
 

@@ -34,7 +34,7 @@ def _cipher(password: bytes, salt: bytes, *, encrypt: bool) -> ciphers.Update:
 
 
 def encrypt(chunks: Chunks, password: bytes) -> Iterator[bytes]:
-    """A stage: the old format of the chunks."""
+    """Yield the chunks in the old format."""
     salt = os.urandom(_SALT)
     update = _cipher(password, salt, encrypt=True)
     yield MAGIC + salt
@@ -54,7 +54,7 @@ def _blocks(rest: bytes, chunk: bytes) -> tuple[bytes, bytes]:
 
 
 def decrypt(chunks: Chunks, password: bytes) -> Iterator[bytes]:
-    """The inverse stage. Raises TruncatedError, or WrongKeyError where the padding is wrong.
+    """Yield the plaintext. Raises TruncatedError, or WrongKeyError if the padding is wrong.
 
     A wrong key is accepted in one of 256 cases: nothing in the format tells.
     """

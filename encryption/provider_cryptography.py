@@ -57,7 +57,7 @@ class _Hybrid:
     """The components of a key come from the seed as draft-connolly-cfrg-xwing-kem expands it."""
 
     def __init__(self) -> None:
-        """Raises ImportError, AttributeError or UnsupportedAlgorithm where it is not supported."""
+        """Load it. Raises ImportError, AttributeError or UnsupportedAlgorithm if unsupported."""
         from cryptography.hazmat.primitives import hpke
         from cryptography.hazmat.primitives.asymmetric import mlkem
 

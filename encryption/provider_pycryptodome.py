@@ -45,7 +45,7 @@ class _Aead:
 
 class _Hybrid:
     def __init__(self) -> None:
-        """Raises ImportError before pycryptodome 4."""
+        """Load it. Raises ImportError before pycryptodome 4."""
         from Crypto.Protocol import HPKE
         from Crypto.PublicKey import MLKEM, Hybrid
 

@@ -295,23 +295,23 @@ def _unique_names(
                 f"DESTINATION: {destination} is inside TARGETS ({target})",
                 "Set DESTINATION to a folder outside of TARGETS.",
             )
-    found = {
+    names = {
         entry.path.resolve(): "%2F".join(entry.name.parts)
         for entry in work_targets.files(targets, StageError)
     }
-    if not found:
+    if not names:
         where = ", ".join(map(str, targets))
         raise StageError(
             f"no files to encrypt in {where}",
             "Set TARGETS to the folder that the earlier sections wrote to.",
         )
-    recorded, others = folder.sets(found)
+    recorded, others = folder.sets(names)
     sets = [*recorded, *([file] for file in others)]
     short = [work_folder.name_of(files) for files in sets]
     many = Counter(short)
     named: dict[str, Sequence[Path]] = {}
     for files, name in zip(sets, short, strict=True):
-        long = name if many[name] == 1 else work_folder.bounded(found[files[0]])
+        long = name if many[name] == 1 else work_folder.bounded(names[files[0]])
         if long in named:
             raise StageError(
                 f"two files would both be encrypted as {long}",

@@ -27,7 +27,7 @@ class Recipient:
 
     @classmethod
     def parse(cls, text: str) -> Recipient:
-        """Raises ConfigError for a text that is no X25519 recipient."""
+        """Return the X25519 recipient of a text. Raises ConfigError for any other text."""
         return cls(bech32.key(text, _RECIPIENT, _SIZE, "recipient"))
 
     def wrap(self, file_key: bytes) -> header.Stanza:
@@ -56,7 +56,7 @@ class Identity:
 
     @classmethod
     def parse(cls, text: str) -> Identity:
-        """Raises ConfigError for a text that is no X25519 identity; never shows it."""
+        """Return the X25519 identity of a text. Raises ConfigError, which never shows it."""
         return cls(bech32.key(text, _IDENTITY, _SIZE, "identity"))
 
     def reveal(self) -> str:

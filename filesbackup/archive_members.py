@@ -40,8 +40,8 @@ class ArchiveMembers:
         self._size: int | None = None  # of the next member, from an extended header
 
     @property
-    def found(self) -> int | None:
-        """Their number so far; None for an archive that is not understood."""
+    def count(self) -> int | None:
+        """Return the number of members so far; None for an archive that is not understood."""
         return self._count if self._understood else None
 
     def add_chunk(self, chunk: bytes) -> None:

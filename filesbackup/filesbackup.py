@@ -94,7 +94,7 @@ class Options:
             fileset_paths.reject_top(path, os.path.normpath(path))
         for pattern in self.fileset_exclude:
             path_patterns.compile_pattern(pattern, "FILESET_EXCLUDE")
-        tar_command.words(self.tar_command)
+        tar_command.split(self.tar_command)
 
 
 def _text(path: Path) -> str:
@@ -138,8 +138,8 @@ def _item(
         _check_changed(messages, options)
 
     def report() -> ItemReport:
-        found = _report(options, resolved, messages)
-        return dataclasses.replace(found, facts=_facts(options, messages.members.found))
+        facts = _report(options, resolved, messages)
+        return dataclasses.replace(facts, facts=_facts(options, messages.members.count))
 
     return Item("", KIND, lambda head: f".tar{compressed_tar.compression(head)[0]}", read, report)
 

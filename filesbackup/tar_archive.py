@@ -306,12 +306,12 @@ def read(fileset: Fileset, messages: TarMessages) -> Iterator[bytes]:
     with contextlib.ExitStack() as until_it_reads:
         if reader.way is tar_privilege.Way.SUDO:
             by_sudo = tar_sudo.command(exclude_patterns(fileset), single=fileset.one_file_system)
-            argv, given = until_it_reads.enter_context(by_sudo), _listed(names)
+            argv, stdin = until_it_reads.enter_context(by_sudo), _listed(names)
         else:
-            argv, given = command(fileset, names, reader.program)
+            argv, stdin = command(fileset, names, reader.program)
         chunks = process.output(
             argv,
-            stdin_data=given,
+            stdin_data=stdin,
             allowed=messages.explains_exit,
             notice=messages.add_line,
             env=tar.environment(),

@@ -24,15 +24,15 @@ _ROOT_OPTIONS = ("/", "-C/", "--directory=/")
 _NO_PASSWORD = {"-n", "--non-interactive"}
 _CAPABLE = (tar_privilege.Way.COPY, tar_privilege.Way.AMBIENT)
 _LETTERS = "cvzjJhpS"  # of tar: create, verbose, gzip, bzip2, xz, and what they say of files
-_WORDS = re.compile(  # that start no program of the config's, and write no other file
+_OPTIONS = re.compile(  # that start no program of the config's, and write no other file
     r"--(create|verbose|gzip|bzip2|xz|zstd|acls|xattrs|selinux|numeric-owner|sparse|dereference"
     r"|one-file-system|ignore-failed-read|preserve-permissions|same-permissions|totals"
     r"|directory=/|(xattrs-include|xattrs-exclude|exclude|warning|format|blocking-factor)=.*)"
 )
 
 
-def words(command: str) -> list[str]:
-    """Return the words of TAR_COMMAND, [] for none. Raises ConfigError."""
+def split(command: str) -> list[str]:
+    """Return the arguments of TAR_COMMAND, [] for none. Raises ConfigError."""
     try:
         arguments = shlex.split(command)
     except ValueError as error:
@@ -67,7 +67,7 @@ def _forbidden(options: Sequence[str]) -> str:
     while rest:
         last = rest.pop(0)
         if last.startswith("--"):
-            allowed = last == "--file" or _WORDS.fullmatch(last) is not None
+            allowed = last == "--file" or _OPTIONS.fullmatch(last) is not None
         else:
             allowed = last.startswith("-") and _letters_allowed(last[1:], rest)
         if not allowed:
@@ -87,16 +87,16 @@ def _dashed(options: Sequence[str]) -> list[str]:
     if not options or options[0].startswith("-"):
         return list(options)
     values = list(options[1:])
-    words: list[str] = []
+    dashed: list[str] = []
     for letter in options[0]:
-        words.append(f"-{letter}")
-        words += values[:1] if letter == "C" else []
+        dashed.append(f"-{letter}")
+        dashed += values[:1] if letter == "C" else []
         values = values[1:] if letter == "C" else values
-    return [*words, *values]
+    return [*dashed, *values]
 
 
 def _letters_allowed(letters: str, rest: list[str]) -> bool:
-    """Return whether these options are allowed; takes the value of -C from the following words."""
+    """Return whether these options are allowed; take the value of -C from what follows."""
     plain, change, value = letters.partition("C")
     if change and not value:
         value = rest.pop(0) if rest else ""
@@ -134,7 +134,7 @@ def _routed(arguments: Sequence[str]) -> Command:
 
 def command(text: str, fileset: tar_archive.Fileset, target: str) -> Command:
     """Return TAR_COMMAND with the name of the archive, excludes and names."""
-    routed = _routed(words(text))
+    routed = _routed(split(text))
     top = "" if any(word in _ROOT_OPTIONS for word in routed.argv[1:]) else "/"
     names = [top + os.fsdecode(name) for name in tar_archive.tar_members(fileset)]
     left_out = [*fixed_tar.MESSAGE_OPTIONS, *tar_archive.excludes(fileset, top)]
@@ -145,4 +145,4 @@ def command(text: str, fileset: tar_archive.Fileset, target: str) -> Command:
 
 def program(text: str) -> str:
     """Return the program that is run first."""
-    return _routed(words(text)).argv[0]
+    return _routed(split(text)).argv[0]

@@ -29,7 +29,7 @@ class TarPattern(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """How tar compares it (fixed_tar.MODES)."""
+        """Return how tar compares it (fixed_tar.MODES)."""
         where = "anchored" if self.anchored else "floating"
         return f"{where}-crossing" if self.crossing else where
 

@@ -49,12 +49,12 @@ class Reader:
 
     @property
     def raised(self) -> bool:
-        """Whether the capability of this process is raised for it."""
+        """Return whether the capability of this process is raised for it."""
         return self.way is Way.AMBIENT
 
     @property
     def reads_everything(self) -> bool:
-        """Whether it may read every file."""
+        """Return whether it may read every file."""
         return self.way is not Way.PLAIN
 
 

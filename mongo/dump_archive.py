@@ -32,9 +32,9 @@ class ArchiveChecker:
     def __init__(self) -> None:
         self.documents = 0
         self.collections: dict[tuple[str, str], str] = {}  # (database, name): its type
-        self._ended: set[tuple[str, str]] = set()
-        self._begun: set[tuple[str, str]] = set()
-        self._left = b""
+        self._finished: set[tuple[str, str]] = set()
+        self._started: set[tuple[str, str]] = set()
+        self._remaining = b""
         self._skip = 0  # remaining bytes of a document
         self._expects = "magic"
 
@@ -53,11 +53,11 @@ class ArchiveChecker:
         if self._skip >= len(chunk):
             self._skip -= len(chunk)
             return
-        data = self._left + chunk[self._skip :]
+        data = self._remaining + chunk[self._skip :]
         self._skip, at = 0, 0
         if self._expects == "magic":
             if len(data) < len(_MAGIC):
-                self._left = data
+                self._remaining = data
                 return
             if not data.startswith(_MAGIC):
                 raise SourceError(
@@ -65,7 +65,7 @@ class ArchiveChecker:
                     "Set MONGODUMP_BIN to the mongodump of the MongoDB Database Tools.",
                 )
             at, self._expects = len(_MAGIC), "head"
-        self._left = data[self._walk(data, at) :]
+        self._remaining = data[self._walk(data, at) :]
 
     def _walk(self, data: bytes, at: int) -> int:
         """Parse complete documents; return the offset of the rest."""
@@ -100,14 +100,14 @@ class ArchiveChecker:
         if self._expects == "collections":
             self.collections[name] = str(fields.get("type", ""))
             return
-        self._begun.add(name)
+        self._started.add(name)
         if fields.get("EOF") == b"\1":
-            self._ended.add(name)
+            self._finished.add(name)
         self._expects = "documents"
 
     def check_databases(self, expected: Collection[str]) -> None:
         """Raise StoreError for a collection outside of these databases, or with an invalid name."""
-        for name in sorted({*self.collections, *self._begun} - {_OPLOG}):
+        for name in sorted({*self.collections, *self._started} - {_OPLOG}):
             database, collection = name
             invalid = _INVALID.search(database) or "\0" in collection or not collection
             if invalid or database not in expected:
@@ -121,8 +121,8 @@ class ArchiveChecker:
     def raise_if_incomplete(self) -> None:
         """Raise SourceError if the archive is incomplete. Call it after the last byte."""
         collections = {name for name, kind in self.collections.items() if kind in _DATA}
-        missing = (collections | self._begun) - self._ended
-        if self._expects != "block" or self._left or self._skip or missing:
+        missing = (collections | self._started) - self._finished
+        if self._expects != "block" or self._remaining or self._skip or missing:
             names = ", ".join(".".join(name) for name in sorted(missing)[:3])
             where = f" in {names}" if names else ""
             raise SourceError(

@@ -116,7 +116,7 @@ def yaml_text(text: str) -> str:
     escaped. Characters that YAML cannot print or treats as a line break are escaped.
     """
     quoted = json.dumps(text, ensure_ascii=False)
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
 def _login(options: Options) -> _Login:

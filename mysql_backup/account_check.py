@@ -29,7 +29,7 @@ def checked(chunks: Iterable[bytes]) -> Iterator[statements.Statement]:
     """Yield the statements. Raises StoreError for one that no dump of accounts contains."""
     for statement in statements.Reader().read(chunks):
         if not (statement.command or _is_allowed(statement)) or readings.difference(statement):
-            name = b" ".join(statement.words[:2]).decode("utf-8", "replace")
+            name = b" ".join(statement.keywords[:2]).decode("utf-8", "replace")
             raise StoreError(
                 f"users and grants: a statement ({name}) is rejected: no dump of accounts has it",
                 "Nothing was sent to the server. Restore the item into a folder (--destination) "
@@ -40,11 +40,11 @@ def checked(chunks: Iterable[bytes]) -> Iterator[statements.Statement]:
 
 def _is_allowed(statement: statements.Statement) -> bool:
     listed = dump_statements.tokens(statement)
-    words = [token.word for token in listed]
+    keywords = [token.word for token in listed]
     if any(token.text == b";" for token in listed):
         return False
-    if words[:2] == [b"ALTER", b"USER"]:
-        roles = [at for at, word in enumerate(words) if word == b"DEFAULT"]
-        return roles in ([3], [5]) and words[roles[0] + 1] == b"ROLE"
-    begins = any(tuple(words[: len(one)]) == one for one in _BEGINNINGS)
-    return not words or begins or dump_statements.sets_variables(listed)
+    if keywords[:2] == [b"ALTER", b"USER"]:
+        roles = [at for at, word in enumerate(keywords) if word == b"DEFAULT"]
+        return roles in ([3], [5]) and keywords[roles[0] + 1] == b"ROLE"
+    begins = any(tuple(keywords[: len(one)]) == one for one in _BEGINNINGS)
+    return not keywords or begins or dump_statements.sets_variables(listed)

@@ -115,7 +115,7 @@ def _literal(text: str) -> str:
 def _query_column(source: mysql_server.MySQLConnection, sql: str) -> list[str]:
     """Return the only column of a query, without the escapes of --batch (mysql client, manual)."""
     return [
-        re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), row[0])
+        re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), row[0])
         for row in source.query(sql)
     ]
 

@@ -83,10 +83,10 @@ class ReachCheck:
     """Checks whether the output of mysqlbinlog reaches an event."""
 
     def __init__(self, end: Point | None) -> None:
-        """end: the last event of the replay; None if it is not checked here."""
+        """Check up to `end`, the last event of the replay; None if it is not checked here."""
         self._end = end
         self._file = -1
-        self._seen = end is None
+        self._reached = end is None
         self._last = _FIRST
 
     def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -104,11 +104,11 @@ class ReachCheck:
         for match in _AT.finditer(text):
             self._last = int(match[1])
             self._file += self._last == _FIRST
-            self._seen = self._seen or Point(self._file, self._last) == self._end
+            self._reached = self._reached or Point(self._file, self._last) == self._end
 
     def raise_if_not_reached(self, files: Sequence[Path]) -> None:
         """Raise StoreError if the output did not reach the event."""
-        if self._seen or self._end is None:
+        if self._reached or self._end is None:
             return
         name = files[max(self._file, 0)].name
         raise StoreError(

@@ -129,7 +129,7 @@ class Replay:
     def __init__(
         self, database: item_record.StoredItem, until: str, following: Iterable[contracts.Following]
     ) -> None:
-        """dumped: the database. Raises ConfigError, StoreError where the logs do not reach."""
+        """Plan a replay. Raises ConfigError, StoreError if the logs do not reach."""
         facts = MysqlFacts.of(database)
         port, _, self._old = database.name.partition("/")
         if not facts.binlog_file:
@@ -291,7 +291,10 @@ class _Sequence:
     """
 
     def __init__(self, base: str, number: int, time: str) -> None:
-        """base, number: the log at the time of the dump (UTC), before which it was created."""
+        """Begin with a log.
+
+        base, number: the log at `time`, that of the dump (UTC), before which it was created
+        """
         self._base = base
         self._number = number
         moment = datetime.strptime(time, _FORMS[0]).replace(tzinfo=timezone.utc)

@@ -82,7 +82,10 @@ class BinaryLogSource:
         folder: Path | None,
         days: int,
     ) -> None:
-        """folder: of the logs; None: asked of the server. days: how far a first run goes back."""
+        """Read the logs in a folder.
+
+        folder: None to ask the server. days: how far a first run goes back
+        """
         self._source = source
         self._info = info
         self._folder = folder

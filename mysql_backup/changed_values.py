@@ -34,7 +34,7 @@ class ChangedValues:
         self._harmless = _HARMLESS if directories else _HARMLESS | {_OPTION_IGNORED}
         self._left = b""
         self._table = ""
-        self._found: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def take(self, chunk: bytes) -> None:
         """Parse a part of the output."""
@@ -49,14 +49,14 @@ class ChangedValues:
         elif (match := _WARNING.match(line)) and match[1] not in self._harmless:
             if match[2].startswith(_SCHEDULER):
                 return
-            self._found[self._table, _ROW.sub("", match[2])] += 1
+            self._counts[self._table, _ROW.sub("", match[2])] += 1
 
     def warnings(self) -> tuple[str, ...]:
         """Return a warning for each table and kind, with its minimum number."""
         lines = [
             f"{f'table {table}' if table else 'the dump'}: the server changed values: "
             f"{text} ({count(number, 'warning')})"
-            for (table, text), number in self._found.items()
+            for (table, text), number in self._counts.items()
         ]
         more = len(lines) - _SHOWN
         return (*lines[:_SHOWN], *([f"{more} more kinds of warnings"] if more > 0 else []))

@@ -60,7 +60,7 @@ class Views:
         """
         if statement.is_data or statement.command or not _belongs_to_view(statement):
             return False
-        match statement.words[:2]:
+        match statement.keywords[:2]:
             case (b"SET", b"CHARACTER_SET_CLIENT" | b"CHARACTER_SET_RESULTS"):
                 self._set(statement)
             case (b"SET", b"COLLATION_CONNECTION"):

@@ -27,17 +27,17 @@ def without_privileges(statement: statements.Statement) -> bytes:
     removed = len(statement.text) - len(text)
     tokens = [one for one in statement.tokens if one.kind is not statements.Kind.OPEN]
     kind = next((at for at, one in enumerate(tokens) if one.word in _OBJECTS), len(tokens) - 1)
-    if statement.words[:1] != (b"CREATE",) or kind + 1 >= len(tokens):
+    if statement.keywords[:1] != (b"CREATE",) or kind + 1 >= len(tokens):
         return text
     match tokens[kind].word:
         case b"VIEW":
             pairs = itertools.pairwise(tokens[:kind])
-            found = [one for word, one in pairs if word.word == b"SECURITY"]
-            edit = (found[0].start, found[0].end, b"INVOKER") if found else None
+            matches = [one for word, one in pairs if word.word == b"SECURITY"]
+            edit = (matches[0].start, matches[0].end, b"INVOKER") if matches else None
         case b"EVENT":
-            found = [one for one in tokens[kind:] if one.word in (b"ENABLE", b"DO")][:1]
-            enabled = bool(found) and found[0].word == b"ENABLE"
-            edit = (found[0].start, found[0].end, b"DISABLE") if enabled else None
+            matches = [one for one in tokens[kind:] if one.word in (b"ENABLE", b"DO")][:1]
+            enabled = bool(matches) and matches[0].word == b"ENABLE"
+            edit = (matches[0].start, matches[0].end, b"DISABLE") if enabled else None
         case b"PACKAGE":
             name = tokens[kind + 1 + (tokens[kind + 1].word == b"BODY")]
             edit = (name.end, name.end, b" " + _INVOKER)
@@ -53,7 +53,7 @@ def invoker_statement(statement: statements.Statement) -> bytes:
     """Return what lets a routine run with the privileges of its callers; b"" for other objects."""
     tokens = statement.tokens
     kind = next((at for at, one in enumerate(tokens) if one.word in _OBJECTS), len(tokens) - 1)
-    is_routine = statement.words[:1] == (b"CREATE",) and tokens[kind].word in _ROUTINES
+    is_routine = statement.keywords[:1] == (b"CREATE",) and tokens[kind].word in _ROUTINES
     if not is_routine or kind + 1 >= len(tokens):
         return b""
     return b" ".join((b"ALTER", tokens[kind].word, tokens[kind + 1].text, _INVOKER))
@@ -62,7 +62,7 @@ def invoker_statement(statement: statements.Statement) -> bytes:
 def strip_definers(statement: statements.Statement) -> bytes:
     """Return the text of a statement without the definer of the object that it creates."""
     text: bytes = statement.text
-    if statement.words[:1] != (b"CREATE",):
+    if statement.keywords[:1] != (b"CREATE",):
         return text
     for at, token in enumerate(statement.tokens):
         if token.word in _OBJECTS:

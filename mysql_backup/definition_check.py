@@ -35,7 +35,7 @@ class DefinitionCheck:
     def __init__(self, database: str) -> None:
         self._database = database
         self._reader = statements.Reader()
-        self._kept = b""  # bytes that need more bytes
+        self._unread = b""  # bytes that need more bytes
         self._in_rows = False
         self._is_off = False
         self._rejected: dict[str, str] = {}  # reason by object
@@ -47,7 +47,7 @@ class DefinitionCheck:
                 self._add(chunk)
             yield chunk
         if not (self._is_off or self._in_rows):
-            self._feed(self._kept)
+            self._feed(self._unread)
             for statement in self._reader.end():
                 self._check(statement)
 
@@ -60,31 +60,31 @@ class DefinitionCheck:
         return tuple(lines)
 
     def _add(self, chunk: bytes) -> None:
-        data, at = self._kept + chunk, 0
+        data, at = self._unread + chunk, 0
         while at < len(data):
             step = self._rows_end(data, at) if self._in_rows else self._rows_begin(data, at)
             if step is None:
                 return
             at = step
-        self._kept = b""
+        self._unread = b""
 
     def _rows_end(self, data: bytes, at: int) -> int | None:
         """Return where the rows of a statement end; None if more bytes are needed."""
         end = _end_of_rows(data, at)
         after = end + _ENDING
         if end < 0 or after + _LOOKED_AT > len(data):
-            self._kept = data[end:] if end >= 0 else data[-1:]
+            self._unread = data[end:] if end >= 0 else data[-1:]
             return None
         self._in_rows = bool(_ROWS.match(data, after))
         return after
 
     def _rows_begin(self, data: bytes, at: int) -> int | None:
         """Read up to the next rows and return where they begin; None if more bytes are needed."""
-        found = _BEFORE_ROWS.search(data, at)
-        end = found.end() if found else max(at, len(data) - _LOOKED_AT - _ENDING)
+        match = _BEFORE_ROWS.search(data, at)
+        end = match.end() if match else max(at, len(data) - _LOOKED_AT - _ENDING)
         self._feed(data[at:end])
-        if found is None:
-            self._kept = data[end:]
+        if match is None:
+            self._unread = data[end:]
             return None
         is_between = not self._reader.pending.text.strip()
         self._in_rows = is_between and self._reader.delimiter == b";"
@@ -111,8 +111,8 @@ def _end_of_rows(data: bytes, at: int) -> int:
         return len(data) - 1 if data.endswith(b";") else -1
     if data[newline - 1 : newline] == b";":
         return newline - 1
-    found = _END_OF_ROWS.search(data, newline)
-    return found.start() if found else -1
+    match = _END_OF_ROWS.search(data, newline)
+    return match.start() if match else -1
 
 
 def _line(name: str, reason: str) -> str:

@@ -76,15 +76,15 @@ class DumpReader:
 
     def _head(self, statement: statements.Statement) -> None:
         """Keep the settings at the beginning of a dump; its views need them too."""
-        self._begun = self._begun or statement.words[:1] != (b"SET",)
+        self._begun = self._begun or statement.keywords[:1] != (b"SET",)
         if not self._begun:
             self.head += statement.text[statement.start :] + b";\n"
 
     def _text(self, statement: statements.Statement) -> bytes:
         """Return a statement as the new database needs it."""
-        if self.old != self.new and statement.words[:2] == (b"CREATE", b"TABLE"):
+        if self.old != self.new and statement.keywords[:2] == (b"CREATE", b"TABLE"):
             return bytes(name_references.rename_references(statement, self.old, self.new))
-        if self.old != self.new and statement.words[:2] == (b"ALTER", b"DATABASE"):
+        if self.old != self.new and statement.keywords[:2] == (b"ALTER", b"DATABASE"):
             return bytes(name_references.rename_database(statement, self.new))
         return definers.without_privileges(statement) if self.owned_by_restorer else statement.text
 
@@ -99,19 +99,19 @@ class DumpReader:
 
 def _is_table_lock(statement: statements.Statement) -> bool:
     """Return whether it locks a table: defaults may need a sequence that is not locked."""
-    return statement.words[:2] in ((b"LOCK", b"TABLES"), (b"UNLOCK", b"TABLES"))
+    return statement.keywords[:2] in ((b"LOCK", b"TABLES"), (b"UNLOCK", b"TABLES"))
 
 
 def sets_sql_mode(statement: statements.Statement) -> bool:
     """Return whether it saves the sql_mode of the server and sets that of the dump."""
     tokens = [token.text.upper() for token in statement.tokens]
-    return statement.words[:1] == (b"SET",) and tokens[2:7] == _KEPT
+    return statement.keywords[:1] == (b"SET",) and tokens[2:7] == _KEPT
 
 
 def _table(statement: statements.Statement, before: str) -> str:
     """Return the table that a statement creates or fills, else the previous one; "" for none."""
-    is_table = statement.words[:2] == (b"CREATE", b"TABLE")
+    is_table = statement.keywords[:2] == (b"CREATE", b"TABLE")
     if statement.command or not statement.first or not (is_table or statement.is_data):
-        return "" if statement.words[:1] == (b"CREATE",) else before
+        return "" if statement.keywords[:1] == (b"CREATE",) else before
     names = (token for token in statement.tokens if token.kind is statements.Kind.NAME)
     return next((one.name.decode("utf-8", "surrogateescape") for one in names), "")

@@ -54,10 +54,10 @@ def rejection(statement: Statement, old: str, new: str) -> str:
     if _END.search(statement.text):
         return INCOMPLETE
     database = old.encode("utf-8", "surrogateescape")
-    own = _Names(database, renamed=old != new)
+    names = _Names(database, renamed=old != new)
     allowed = _CHECKS.get(listed[0].word, _whole)
     kind = next((token.word for token in listed if token.word in _OBJECTS), b"")
-    if _is_commented(statement, kind) or not (allowed(listed, own) or is_skipped(statement)):
+    if _is_commented(statement, kind) or not (allowed(listed, names) or is_skipped(statement)):
         return "no dump program writes this for one database"
     return ""
 
@@ -80,8 +80,8 @@ def _is_commented(statement: Statement, kind: bytes) -> bool:
     """Return whether a definition has comments; MariaDB writes unknown options of tables in one."""
     if not kind or kind in _BODIES:
         return False
-    found = readings.comments(statement)
-    return not all(kind == b"TABLE" and _UNKNOWN_OPTIONS.fullmatch(one) for one in found)
+    comments = readings.comments(statement)
+    return not all(kind == b"TABLE" and _UNKNOWN_OPTIONS.fullmatch(one) for one in comments)
 
 
 def tokens(statement: Statement) -> list[Token]:
@@ -91,10 +91,10 @@ def tokens(statement: Statement) -> list[Token]:
 
 def is_skipped(statement: Statement) -> bool:
     """Return whether a restore needs no such statement."""
-    words = [token.word for token in tokens(statement)]
-    if words[:1] and words[0] in (b"SET", b"SELECT", b"PREPARE"):
-        return any(word.startswith(_ROCKSDB) for word in words)
-    return words in ([b"EXECUTE", b"S"], [b"DEALLOCATE", b"PREPARE", b"S"])
+    keywords = [token.word for token in tokens(statement)]
+    if keywords[:1] and keywords[0] in (b"SET", b"SELECT", b"PREPARE"):
+        return any(word.startswith(_ROCKSDB) for word in keywords)
+    return keywords in ([b"EXECUTE", b"S"], [b"DEALLOCATE", b"PREPARE", b"S"])
 
 
 class _Names:
@@ -113,8 +113,8 @@ class _Names:
             return 0
         if at + 1 >= len(listed) or listed[at + 1].text != b".":
             return at + 1
-        own = identifier(listed[at]).lower() == self.database.lower()
-        return at + 3 if own and (verbatim or not self._renamed) else 0
+        is_same = identifier(listed[at]).lower() == self.database.lower()
+        return at + 3 if is_same and (verbatim or not self._renamed) else 0
 
 
 def _is_name(token: Token) -> bool:
@@ -130,13 +130,13 @@ def _word(listed: Sequence[Token], at: int) -> bytes:
     return listed[at].word if at < len(listed) else b""
 
 
-def _whole(listed: Sequence[Token], own: _Names) -> bool:
-    del own
+def _whole(listed: Sequence[Token], names: _Names) -> bool:
+    del names
     return tuple(token.word for token in listed) in _WHOLE
 
 
-def _set(listed: Sequence[Token], own: _Names) -> bool:
-    del own
+def _set(listed: Sequence[Token], names: _Names) -> bool:
+    del names
     return sets_variables(listed)
 
 
@@ -160,14 +160,14 @@ def sets_variables(listed: Sequence[Token]) -> bool:
 def _is_assignment(part: Sequence[Token]) -> bool:
     at = next((at for at, token in enumerate(part) if token.text == b"="), 0)
     left, right = part[:at], part[at + 1 :]
-    words = [token.word for token in left if token.word]
+    keywords = [token.word for token in left if token.word]
     marks = b"".join(token.text for token in left if token.kind is Kind.MARK)
-    if words[:1] and words[0] in _SCOPES and len(words) > 1:
-        del words[0]
+    if keywords[:1] and keywords[0] in _SCOPES and len(keywords) > 1:
+        del keywords[0]
     values = b"".join(token.text for token in right if token.kind is Kind.MARK)
     return (
-        len(words) == 1
-        and words[0] not in (b"PASSWORD", b"GLOBAL")
+        len(keywords) == 1
+        and keywords[0] not in (b"PASSWORD", b"GLOBAL")
         and marks in (b"", b"@", b"@@", b"@@.")
         and all(token.kind in (Kind.WORD, Kind.MARK) for token in left)
         and bool(right)
@@ -175,75 +175,79 @@ def _is_assignment(part: Sequence[Token]) -> bool:
     )
 
 
-def _drop(listed: Sequence[Token], own: _Names) -> bool:
-    """DROP of one object."""
+def _drop(listed: Sequence[Token], names: _Names) -> bool:
+    """Return whether it is the DROP of one object."""
     at = 1 + (_word(listed, 1) in _OBJECTS) + (_word(listed, 2) == b"BODY")
     at += 2 if _word(listed, at) == b"IF" else 0
-    return at > 1 and own.end(listed, at) == len(listed)
+    return at > 1 and names.end(listed, at) == len(listed)
 
 
-def _create(listed: Sequence[Token], own: _Names) -> bool:
-    """CREATE of an object, with its definer."""
+def _create(listed: Sequence[Token], names: _Names) -> bool:
+    """Return whether it is the CREATE of an object, with its definer."""
     at = next((at for at, token in enumerate(listed) if token.word in _OBJECTS), 0)
     if not at or not _is_head(listed[1:at]):
         return False
     kind = listed[at].word
     at += 1 + (kind == b"PACKAGE" and _word(listed, at + 1) == b"BODY")
     at += 3 if _word(listed, at) == b"IF" and _word(listed, at + 1) == b"NOT" else 0
-    end = own.end(listed, at, verbatim=kind == b"TRIGGER")
+    end = names.end(listed, at, verbatim=kind == b"TRIGGER")
     if kind in _BODIES:
         return bool(end) and not any(token.word == b"SONAME" for token in listed[end : end + 3])
-    rest = listed[end:]
-    single = all(token.text != b";" for token in rest)
-    return bool(end) and single and (kind != b"TABLE" or _is_definition(rest))
+    definition = listed[end:]
+    single = all(token.text != b";" for token in definition)
+    return bool(end) and single and (kind != b"TABLE" or _is_definition(definition))
 
 
 def _is_head(head: Sequence[Token]) -> bool:
     """Return whether only the usual clauses stand between CREATE and the kind of an object."""
     marks = {token.text for token in head if token.kind is Kind.MARK}
-    words = {token.word for token in head if token.kind is Kind.WORD}
-    return marks <= {b"=", b"@"} and words <= _HEAD
+    keywords = {token.word for token in head if token.kind is Kind.WORD}
+    return marks <= {b"=", b"@"} and keywords <= _HEAD
 
 
-def _is_definition(rest: Sequence[Token]) -> bool:
+def _is_definition(definition: Sequence[Token]) -> bool:
     """Return whether a table is only defined, and not filled by a query."""
-    words = [token.word for token in rest]
-    return b"SELECT" not in words and _word(rest, 0) != b"LIKE" and _word(rest, 1) != b"LIKE"
+    keywords = [token.word for token in definition]
+    return (
+        b"SELECT" not in keywords
+        and _word(definition, 0) != b"LIKE"
+        and _word(definition, 1) != b"LIKE"
+    )
 
 
-def _alter(listed: Sequence[Token], own: _Names) -> bool:
-    """ALTER TABLE ... KEYS, and ALTER DATABASE with a character set around an object."""
+def _alter(listed: Sequence[Token], names: _Names) -> bool:
+    """Return whether it is ALTER TABLE ... KEYS, or ALTER DATABASE with a character set."""
     if _word(listed, 1) == b"DATABASE":
-        named = len(listed) > 2 and identifier(listed[2]).lower() == own.database.lower()  # noqa: PLR2004
+        named = len(listed) > 2 and identifier(listed[2]).lower() == names.database.lower()  # noqa: PLR2004
         return named and _word(listed, 3) == b"CHARACTER" and _only_words(listed[3:])
-    end = own.end(listed, 2) if _word(listed, 1) == b"TABLE" else 0
-    words = [token.word for token in listed[end:]]
-    return bool(end) and words in ([b"DISABLE", b"KEYS"], [b"ENABLE", b"KEYS"])
+    end = names.end(listed, 2) if _word(listed, 1) == b"TABLE" else 0
+    keywords = [token.word for token in listed[end:]]
+    return bool(end) and keywords in ([b"DISABLE", b"KEYS"], [b"ENABLE", b"KEYS"])
 
 
 def _only_words(listed: Sequence[Token]) -> bool:
     return all(token.kind is Kind.WORD for token in listed)
 
 
-def _setval(listed: Sequence[Token], own: _Names) -> bool:
-    """DO or SELECT SETVAL(sequence, number, number)."""
-    end = own.end(listed, 3) if _word(listed, 1) == b"SETVAL" and listed[2].text == b"(" else 0
-    rest = b"".join(token.text for token in listed[end:])
-    return bool(end) and rest.strip(b"0123456789,-") == b")"
+def _setval(listed: Sequence[Token], names: _Names) -> bool:
+    """Return whether it is DO or SELECT SETVAL(sequence, number, number)."""
+    end = names.end(listed, 3) if _word(listed, 1) == b"SETVAL" and listed[2].text == b"(" else 0
+    arguments = b"".join(token.text for token in listed[end:])
+    return bool(end) and arguments.strip(b"0123456789,-") == b")"
 
 
-def _analyze(listed: Sequence[Token], own: _Names) -> bool:
-    """ANALYZE TABLE ... UPDATE HISTOGRAM (MySQL)."""
-    end = own.end(listed, 2) if _word(listed, 1) == b"TABLE" else 0
+def _analyze(listed: Sequence[Token], names: _Names) -> bool:
+    """Return whether it is ANALYZE TABLE ... UPDATE HISTOGRAM (MySQL)."""
+    end = names.end(listed, 2) if _word(listed, 1) == b"TABLE" else 0
     return bool(end) and [token.word for token in listed[end : end + 2]] == [
         b"UPDATE",
         b"HISTOGRAM",
     ]
 
 
-def _lock(listed: Sequence[Token], own: _Names) -> bool:
-    """LOCK TABLES, which is not sent."""
-    del own
+def _lock(listed: Sequence[Token], names: _Names) -> bool:
+    """Return whether it is LOCK TABLES, which is not sent."""
+    del names
     return _word(listed, 1) == b"TABLES"
 
 

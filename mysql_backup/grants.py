@@ -131,7 +131,7 @@ def _send(target: mysql_server.MySQLConnection, again: contracts.Again) -> list[
 def without_password(statement: statements.Statement) -> bytes:
     """Return the text of a statement; a GRANT without the password clause (MariaDB)."""
     text: bytes = statement.text
-    if statement.words[:1] != (b"GRANT",):
+    if statement.keywords[:1] != (b"GRANT",):
         return text
     begin = end = 0
     for token in statement.tokens:

@@ -38,7 +38,10 @@ class LockWatch:
     def __init__(
         self, source: mysql_server.MySQLConnection, patience: float, database: str = ""
     ) -> None:
-        """patience: seconds (LOCK_TIMEOUT). database: the one that is dumped, "" for any."""
+        """Watch for locks.
+
+        patience: seconds (LOCK_TIMEOUT). database: the one that is dumped, "" for any
+        """
         self._source = source
         self._patience = patience
         self._database = database
@@ -46,7 +49,7 @@ class LockWatch:
         self._next = patience
 
     def __call__(self, silent: float) -> None:
-        """Nothing has come for so many seconds. Raises SourceError if it waits for a lock."""
+        """Note `silent` seconds without output. Raises SourceError if it waits for a lock."""
         if silent < self._silent:
             self._next = self._patience
         self._silent = silent
@@ -55,9 +58,9 @@ class LockWatch:
         self._next = silent + max(1.0, self._patience / _OFTEN)
         for state, statement in self._waiting():
             table = self._locked_table(statement)
-            what = f"table {table} is locked by another session" if table else state
+            problem = f"table {table} is locked by another session" if table else state
             raise SourceError(
-                f"{what} (waited {self._patience:g} s)",
+                f"{problem} (waited {self._patience:g} s)",
                 "Find the session that holds the lock (SHOW FULL PROCESSLIST) and end it, or raise "
                 f"LOCK_TIMEOUT.\n{state}: {statement[:_SHOWN]}",
             )

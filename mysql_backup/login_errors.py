@@ -22,13 +22,13 @@ _REASONS = {
 _HOST = re.compile(r"^[ \t]*host\s*=\s*[\"']?([^\s\"'#]+)", re.M)
 
 
-def explained(line: str, place: str) -> str:
+def explained(line: str, address: str) -> str:
     """Return the error for a line of the client, if the server rejected the login; else ""."""
     match = _REJECTED.match(line.strip())
     if match is None:
         return ""
     account = match["account"]
-    return f"{place}: the server rejects the login of {account}{_REASONS[match['password']]}"
+    return f"{address}: the server rejects the login of {account}{_REASONS[match['password']]}"
 
 
 def host_of(option_file: Path | None) -> str:

@@ -89,7 +89,7 @@ class MySQLConnection:
         return arguments + ([f"--user={self.user}"] if self.user else [])
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """Return how messages call the server: host and port, or its socket."""
         if self.host.startswith("/"):
             return f"socket {self.host}"
@@ -153,7 +153,7 @@ def client_errors(connection: MySQLConnection) -> Iterator[None]:
             raise
         others = [line for line in lines if line not in errors]
         advice = _advice(errors[-1])
-        rejected = login_errors.explained(errors[-1], connection.place)
+        rejected = login_errors.explained(errors[-1], connection.address)
         hints = (advice, *others, errors[-1]) if rejected else (*others, advice)
         text = _EXIT_CODE.sub(lambda _: rejected or errors[-1], str(error))
         raise type(error)(text, "\n".join(filter(None, hints))) from None

@@ -281,7 +281,7 @@ def _test_server(server: _Server) -> tuple[str, ...]:
 def restore_to_folder(
     item: item_record.StoredItem,
     again: contracts.Again,
-    place: Path,
+    destination: Path,
     stored: Callable[[], Iterator[contracts.Following]],
 ) -> Result:
     """Unpack a backup with its bases, and prepare it. Raises BackupError."""
@@ -299,13 +299,15 @@ def restore_to_folder(
     apart = [] if "maria" in Path(program).name else ["--apply-log-only"]
     steps = [*(base.again for base in chain), again]
     for number, source in enumerate(steps):
-        folder = place if number == 0 else place.with_name(f"{place.name}.{number}")
+        folder = (
+            destination if number == 0 else destination.with_name(f"{destination.name}.{number}")
+        )
         folder.mkdir(mode=0o700, exist_ok=True)
         with stream.closed(source()) as chunks:
             command = [unpack, "-x", "-C", str(folder)]
             stream.drained(process.output(command, stdin_data=chunks, failure=StoreError))
         options = apart if number < len(steps) - 1 else []
-        prepare = [program, "--prepare", f"--target-dir={place}", *options]
+        prepare = [program, "--prepare", f"--target-dir={destination}", *options]
         prepare += [f"--incremental-dir={folder}"] if number else []
         stderr_lines: list[str] = []
         stream.drained(process.output(prepare, notice=stderr_lines.append, failure=StoreError))

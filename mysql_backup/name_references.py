@@ -39,9 +39,9 @@ def find_references(dump: Iterable[statements.Statement], old: str) -> tuple[str
     qualified_name = _qualified(old)
     warnings = []
     for statement in dump:
-        if statement.is_data or statement.command or not statement.words:
+        if statement.is_data or statement.command or not statement.keywords:
             continue
-        if b"TRIGGER" in statement.words:
+        if b"TRIGGER" in statement.keywords:
             _reject_trigger(statement, old)
         text = _rename(statement, old, "")[statement.start :]
         if match := qualified_name.search(text):
@@ -71,7 +71,7 @@ def rename_database(statement: statements.Statement, new: str) -> bytes:
 
 def _rename(statement: statements.Statement, old: str, new: str) -> bytes:
     text: bytes = statement.text
-    if statement.words[:2] != (b"CREATE", b"TABLE"):
+    if statement.keywords[:2] != (b"CREATE", b"TABLE"):
         return text
     name = old.encode("utf-8", "surrogateescape")
     parts, at = [], 0
@@ -84,7 +84,7 @@ def _rename(statement: statements.Statement, old: str, new: str) -> bytes:
 
 def _reject_trigger(statement: statements.Statement, old: str) -> None:
     """Raise WouldOverwriteError for a trigger with the old name, which MariaDB keeps verbatim."""
-    if statement.words[:1] != (b"CREATE",):
+    if statement.keywords[:1] != (b"CREATE",):
         return
     each = (at for at, token in enumerate(statement.tokens) if token.word == b"EACH")
     head = statement.tokens[: next(each, None)]

@@ -38,13 +38,13 @@ class _Lexer:
 
     def spans(self, text: bytes) -> list[tuple[int, int]]:
         """Return start and end of each string, quoted name and comment."""
-        found = _pattern(self).finditer(text)
-        return [match.span() for match in found if match.lastgroup == "opaque"]
+        matches = _pattern(self).finditer(text)
+        return [match.span() for match in matches if match.lastgroup == "opaque"]
 
     def others(self, text: bytes) -> list[tuple[str, int]]:
         """Return marks of executed comments, backslashes and dollar quotes outside of these."""
-        found = _pattern(self).finditer(text)
-        return [(str(one.lastgroup), one.start()) for one in found if one.lastgroup in _MARKS]
+        matches = _pattern(self).finditer(text)
+        return [(str(one.lastgroup), one.start()) for one in matches if one.lastgroup in _MARKS]
 
 
 _MARKS = ("open", "close", "backslash", "dollar")

@@ -31,7 +31,7 @@ def checked(events: Iterable[bytes], database: str) -> Iterator[bytes]:
         if statement.command or not statement.tokens:
             continue
         text = statement.text[statement.start :]  # without the comments of mysqlbinlog
-        if statement.words[:1] != (b"BINLOG",) and not _CHARSET.fullmatch(text):
+        if statement.keywords[:1] != (b"BINLOG",) and not _CHARSET.fullmatch(text):
             _check(statement, own)
             text = readings.unwrapped(text, statement.mode, same_charset=True)
         yield text + (b"\n" + delimiter + b"\n" if statement.delimiter else b"")

@@ -65,15 +65,15 @@ class Replica:
     gtid: str = ""
     denied: bool = False
 
-    def facts(self, own: MysqlServerFacts, *, mariadb: bool) -> MysqlServerFacts:
+    def facts(self, server_facts: MysqlServerFacts, *, mariadb: bool) -> MysqlServerFacts:
         """Return the facts for the manifest, from which a new replica can start."""
         primary: dict[str, str | int] = {}
         for connection in self.connections:
             primary |= connection.facts()
         gtid = self.gtid if primary or self.denied else ""
         if mariadb:
-            return dataclasses.replace(own, primary=primary, gtid_slave_pos=gtid)
-        return dataclasses.replace(own, primary=primary, gtid_executed=gtid)
+            return dataclasses.replace(server_facts, primary=primary, gtid_slave_pos=gtid)
+        return dataclasses.replace(server_facts, primary=primary, gtid_executed=gtid)
 
     def notes(self) -> tuple[str, ...]:
         """Return a note with the position in the primary's binary log."""

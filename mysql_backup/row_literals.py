@@ -28,9 +28,11 @@ _HEX = re.compile(rb"[0-9A-Fa-f]*")
 def _literals(backslash: bool) -> re.Pattern[bytes]:
     """Return a pattern for rows of literals; a string may have no end yet."""
     inside = rb"[^'\\]*(?:\\[^\0][^'\\]*)*" if backslash else rb"[^']*"
-    words = rb"NULL\b|(?<=0)x[0-9A-Fa-f]*|[-+](?=[0-9.])|[eE](?=[-+]?[0-9])|_binary\b|[xXbB](?=')"
+    keywords = (
+        rb"NULL\b|(?<=0)x[0-9A-Fa-f]*|[-+](?=[0-9.])|[eE](?=[-+]?[0-9])|_binary\b|[xXbB](?=')"
+    )
     between = rb"[\s(),0-9.]*"
-    literal = rb"(?:'" + inside + rb"'|" + words + rb")" + between
+    literal = rb"(?:'" + inside + rb"'|" + keywords + rb")" + between
     return re.compile(between + rb"(?:" + literal + rb")*", re.DOTALL)
 
 

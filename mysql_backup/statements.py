@@ -157,7 +157,7 @@ class Statement:
         return self._beginning if self.is_data else tuple(tokens(self.text, self.mode))
 
     @functools.cached_property
-    def words(self) -> tuple[bytes, ...]:
+    def keywords(self) -> tuple[bytes, ...]:
         """Return the bare words at its beginning in upper case, b"" for other tokens.
 
         The marks of comments that the server executes are left out.
@@ -229,7 +229,7 @@ class Reader:
     """The statements of a dump, from chunks of any size."""
 
     def __init__(self, *, replay: bool = False) -> None:
-        """replay: read the output of mysqlbinlog.
+        """Begin a dump, or a replay: the output of mysqlbinlog.
 
         Then character_set_client decides what a character is, and each statement is whole.
         """
@@ -240,8 +240,8 @@ class Reader:
         self._within = b""  # the quote or comment mark of the current string or comment
         self._fresh = True  # only white space and comments of the statement were read
         self._command = False  # DELIMITER was read
-        self._given = 0  # bytes of the statement that were given away
-        self._block, self._at = b"", 0  # what was not given away yet, and how far it was read
+        self._yielded = 0  # bytes of the statement that were yielded already
+        self._block, self._at = b"", 0  # what was not yielded yet, and how far it was read
 
     @property
     def _pair(self) -> bytes:
@@ -261,12 +261,12 @@ class Reader:
         """Return what follows the last delimiter."""
         self._block, self._at = yield from self._read(self._block, self._at, last=True)
         if self._block:
-            yield self._made(self._block, b"")
+            yield self._statement(self._block, b"")
 
     @property
     def pending(self) -> Statement:
         """Return the statement whose end was not read yet, as far as it was read."""
-        return Statement(self._block, b"", not self._given, len(self._block), self._mode)
+        return Statement(self._block, b"", not self._yielded, len(self._block), self._mode)
 
     def _read(
         self, block: bytes, at: int, *, last: bool
@@ -277,23 +277,25 @@ class Reader:
             at, end = self._scanned(block, at, last=last)
             if not end:
                 break
-            yield self._made(block[begin:at], block[at:end])
+            yield self._statement(block[begin:at], block[at:end])
             begin = at = end
         if at > begin and not (self._fresh or last or self._replay):
-            piece = Statement(block[begin:at], b"", not self._given, self._given + at, self._mode)
+            piece = Statement(
+                block[begin:at], b"", not self._yielded, self._yielded + at, self._mode
+            )
             if piece.is_data:
-                yield dataclasses.replace(piece, size=self._given + at - begin)
-                self._given += at - begin
+                yield dataclasses.replace(piece, size=self._yielded + at - begin)
+                self._yielded += at - begin
                 begin = at
         return block[begin:], at - begin
 
-    def _made(self, text: bytes, delimiter: bytes) -> Statement:
+    def _statement(self, text: bytes, delimiter: bytes) -> Statement:
         """Return a statement, or the last piece of one."""
-        size = self._given + len(text)
-        statement = Statement(text, delimiter, not self._given, size, self._mode, self._command)
+        size = self._yielded + len(text)
+        statement = Statement(text, delimiter, not self._yielded, size, self._mode, self._command)
         if not statement.is_data and not self._command:
             self._remember(statement)
-        self._fresh, self._command, self._given = True, False, 0
+        self._fresh, self._command, self._yielded = True, False, 0
         return statement
 
     def _scanned(self, block: bytes, at: int, *, last: bool) -> tuple[int, int]:
@@ -362,7 +364,7 @@ class Reader:
         listed = [token for token in statement.tokens if token.kind not in marks]
         if command := _CLIENT_CHARSET.fullmatch(statement.text.strip()):
             self._mode = self._mode.with_charset(command[1])
-        if statement.words[:1] != (b"SET",):
+        if statement.keywords[:1] != (b"SET",):
             return
         if len(listed) > 2 and listed[1].word in (b"NAMES", b"CHARACTER"):  # noqa: PLR2004
             name = listed[2 if listed[1].word == b"NAMES" else 3 :][:1]

@@ -156,37 +156,39 @@ class PostgresBaseBackup(database_plugin.Plugin[Options]):
 def restore_to_folder(
     item: item_record.StoredItem,
     again: contracts.Again,
-    place: Path,
+    destination: Path,
     _stored: Callable[[], Iterator[contracts.Following]],
 ) -> Result:
     """Unpack a base backup into a folder on which a server can start. Raises BackupError."""
-    place.chmod(0o700)  # a server rejects a folder that others can read
-    unpack = [tar.program(), "--extract", f"--directory={place}", "--same-permissions"]
+    destination.chmod(0o700)  # a server rejects a folder that others can read
+    unpack = [tar.program(), "--extract", f"--directory={destination}", "--same-permissions"]
     with stream.closed(again()) as chunks:
         stream.drained(process.output(unpack, stdin_data=chunks, failure=StoreError))
-    files = _count_files(place)
+    files = _count_files(destination)
     verify = shutil.which("pg_verifybackup") or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_verifybackup"))),
         "",
     )
     verified = "not verified: pg_verifybackup is not installed"
     if verify:
-        stream.drained(process.output([verify, "--no-parse-wal", str(place)], failure=StoreError))
+        stream.drained(
+            process.output([verify, "--no-parse-wal", str(destination)], failure=StoreError)
+        )
         verified = "verified against backup_manifest"
     return Result(Status.OK, f"{count(files, 'file')}, {verified}", items=1, bytes=item.size or 0)
 
 
-def _count_files(place: Path) -> int:
+def _count_files(folder: Path) -> int:
     """Return the number of files. Raises StoreError for what no server has in its data directory.
 
     As root, tar also makes device nodes and sets set-user-ID bits: a forged backup may have them.
     """
     number = 0
-    for entry in filesystem_handling.entries_below(place):
+    for entry in filesystem_handling.entries_below(folder):
         mode = entry.stat(follow_symlinks=False).st_mode
         is_file = stat.S_ISREG(mode) and not mode & (stat.S_ISUID | stat.S_ISGID)
         if not (is_file or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
-            name = foreign.printable(str(Path(entry.path).relative_to(place)))
+            name = foreign.printable(str(Path(entry.path).relative_to(folder)))
             raise StoreError(
                 f"{name}: unexpected type or mode {stat.filemode(mode)}",
                 "The backup was not made by nc-backup-py. Use another run, or another store.",

@@ -103,15 +103,15 @@ def server(target: pg_server.PostgresConnection, *, passwords: bool) -> ServerFa
     }
     if has_parameters == "t":
         queries[Parameter] = _PARAMETERS
-    found = _all_objects(target, queries)
+    objects = _all_objects(target, queries)
     return ServerFacts(
         version,
-        found.of(Role),
-        found.of(Membership),
-        found.of(Setting),
-        found.of(Tablespace),
-        found.of(DatabaseProperties),
-        found.of(Parameter),
+        objects.of(Role),
+        objects.of(Membership),
+        objects.of(Setting),
+        objects.of(Tablespace),
+        objects.of(DatabaseProperties),
+        objects.of(Parameter),
         system_identifier(target),
     )
 

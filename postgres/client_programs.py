@@ -50,8 +50,8 @@ def _direct(program: str) -> str:
     """Return the newest installed version of a program that is pg_wrapper; any other as it is."""
     if Path(program).resolve().name != "pg_wrapper":
         return program
-    found = list(_VERSIONS.glob(f"*/bin/{Path(program).name}"))
-    numbered = [file for file in found if _VERSION.fullmatch(file.parents[1].name)]
+    installed = list(_VERSIONS.glob(f"*/bin/{Path(program).name}"))
+    numbered = [file for file in installed if _VERSION.fullmatch(file.parents[1].name)]
     newest = max(numbered, key=lambda file: _numbers(file.parents[1].name), default=None)
     return program if newest is None else str(newest)
 

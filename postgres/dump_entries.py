@@ -56,14 +56,14 @@ def read(target: pg_server.PostgresConnection, dump: Dump) -> Entries:
 
 def dependencies(target: pg_server.PostgresConnection, dump: Dump) -> dict[str, list[str]]:
     """Return the numbers of the entries that each entry depends on."""
-    found: dict[str, list[str]] = {}
+    by_entry: dict[str, list[str]] = {}
     entry = ""
     for line in dump_loading.list_entries(target, dump.head, "--verbose"):
         if match := _ENTRY.match(line):
             entry = match[1]
         elif line.startswith(_DEPENDS):
-            found[entry] = line.removeprefix(_DEPENDS).split()
-    return found
+            by_entry[entry] = line.removeprefix(_DEPENDS).split()
+    return by_entry
 
 
 def _group(section: str, catalog: str, label: str) -> str:

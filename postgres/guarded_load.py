@@ -252,16 +252,16 @@ class _Load:
         Raises RowsError.
         """
         self.role.grant(self.name)
-        own = set(self._rows_of_extensions())
+        of_extensions = set(self._rows_of_extensions())
         groups: dict[frozenset[str], list[str]] = {}
         for entry in self.entries.rows:
-            if entry not in own:
+            if entry not in of_extensions:
                 functions = self._needed(self._tables_of(entry)) if self._private else frozenset()
                 groups.setdefault(functions, []).append(entry)
         for functions, selected in groups.items():
             with self.role.executing(self.name, functions):
                 self._load_rows(self.role.login, selected)
-        self._load_rows(self.target, sorted(own, key=int))
+        self._load_rows(self.target, sorted(of_extensions, key=int))
         self.numbers = pg_server.count_tables_and_rows(self.role.login, self.name)
 
     def _load_rows(

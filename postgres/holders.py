@@ -77,14 +77,14 @@ def find(
     exact: dict[str, list[Holder]] = {}
     for one in everything:
         exact.setdefault(one.dump_label, []).append(one)
-    found: list[Holder] = []
+    holders: list[Holder] = []
     for label in dict.fromkeys(labels):
-        found += exact.get(label) or [
+        holders += exact.get(label) or [
             dataclasses.replace(one, orphan=True)
             for one in longest([one for one in everything if one.begins(label)])
             if one.owner == restorer
         ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(holders))
 
 
 def find_named(target: pg_server.PostgresConnection, database: str, kind: str, name: str) -> Holder:

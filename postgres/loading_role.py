@@ -199,20 +199,20 @@ class LoadingRole:
         with self.owning(database, *parents, create=True):
             self._grant_servers(database, servers)
             yield
-            made = [
+            created = [
                 one
                 for one in holders.of_database(self._target, database)
                 if one.owner == self._name and one not in _owned(parents, self._name)
             ]
-            found = [one for one in made if one.begins(label)]
-            if foreign and not found:
+            tables = [one for one in created if one.begins(label)]
+            if foreign and not tables:
                 return
-            if len(found) != 1:
-                raise StoreError(f"{len(found)} tables instead of one: {label}")
-            self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO CURRENT_USER")
-        owner = pg_server.quote_identifier(label[len(found[0].label) + 1 :])
+            if len(tables) != 1:
+                raise StoreError(f"{len(tables)} tables instead of one: {label}")
+            self._alter(database, f"ALTER TABLE {tables[0].name} OWNER TO CURRENT_USER")
+        owner = pg_server.quote_identifier(label[len(tables[0].label) + 1 :])
         with contextlib.suppress(BackupError):  # it has none here: then it is that of the restore
-            self._alter(database, f"ALTER TABLE {found[0].name} OWNER TO {owner}")
+            self._alter(database, f"ALTER TABLE {tables[0].name} OWNER TO {owner}")
 
     def find(self, database: str, *labels: str) -> list[Holder]:
         """Return the tables and domains of labels in a dump."""
@@ -282,11 +282,11 @@ class LoadingRole:
         """Return the private functions that rows need: for each table, by its name in SQL."""
         columns = ", ".join(map(pg_server.hex_expression, ("relation", "function")))
         query = f"SELECT {columns} FROM ({_NEEDED.replace('{0}', self._name)}) AS n"
-        found: dict[str, frozenset[str]] = {}
+        functions: dict[str, frozenset[str]] = {}
         for row in self._target.sql(query, database=database, columns=2):
             table, function = map(pg_server.decode_hex, row)
-            found[table] = found.get(table, frozenset()) | {function}
-        return found
+            functions[table] = functions.get(table, frozenset()) | {function}
+        return functions
 
     @contextlib.contextmanager
     def executing(self, database: str, functions: frozenset[str]) -> Iterator[None]:
@@ -324,7 +324,7 @@ class LoadingRole:
         self.login = dataclasses.replace(self.login, variables=variables)
 
     def _let_in(self, database: str) -> None:
-        """Nobody else may connect to the database before it is complete."""
+        """Let the role connect; nobody else may before the database is complete."""
         quoted = pg_server.quote_identifier(database)
         self._target.sql(f"GRANT CONNECT ON DATABASE {quoted} TO {self._name}")
 

@@ -29,10 +29,10 @@ def lock_error(
         rows = []
     if not rows:
         match = _STATEMENT.search(error.hint)
-        what = f"table {match[1]} is locked" if match else "a table is locked"
+        problem = f"table {match[1]} is locked" if match else "a table is locked"
         hint = "Find the session that holds the lock (pg_locks), or raise LOCK_TIMEOUT."
         return SourceError(
-            f"{database}: {what} by another session {patience}", f"{hint}\n{error.hint}"
+            f"{database}: {problem} by another session {patience}", f"{hint}\n{error.hint}"
         )
     names = ", ".join(dict.fromkeys(pg_server.decode_hex(row[0]) for row in rows))
     _table, pid, user = rows[0]

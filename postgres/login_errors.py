@@ -63,8 +63,8 @@ def by_superuser(host: str, port: int | None, *statements: str) -> str:
         return ""
     where = [f"--host={host}"] if host else []
     where += [f"--port={port}"] if port else []
-    words = [word for one in statements for word in ("-c", f"{one};")]
-    return fixes.as_user("postgres", fixes.command("psql", *where, *words))
+    options = [word for one in statements for word in ("-c", f"{one};")]
+    return fixes.as_user("postgres", fixes.command("psql", *where, *options))
 
 
 def _quoted(role: str) -> str:

@@ -119,10 +119,10 @@ class PostgresConnection:
         stderr_lines: list[str] = []
         command = [self.programs.psql, "-X", "-q", "--set=ON_ERROR_STOP=1", *self.arguments()]
         command.append(f"--dbname={conninfo(self.maintenance_database)}")
-        env, given = self.environment(), text.encode("ascii")
+        env, stdin = self.environment(), text.encode("ascii")
         stream.drained(
             process.output(
-                command, stdin_data=given, notice=stderr_lines.append, env=env, failure=StoreError
+                command, stdin_data=stdin, notice=stderr_lines.append, env=env, failure=StoreError
             )
         )
         return stderr_lines

@@ -35,9 +35,9 @@ _QUERY = f"""SELECT 'DATABASE' AS kind, datname AS name, setting FROM pg_databas
 
 def _this_process() -> dict[str, Any]:
     """Return this process; every user of the server can read it, so not the machine itself."""
-    own = liveness.this_process()
-    machine = hashlib.sha256(f"{own['machine']} {own['node']}".encode()).hexdigest()
-    return {**own, "machine": machine, "node": ""}
+    process = liveness.this_process()
+    machine = hashlib.sha256(f"{process['machine']} {process['node']}".encode()).hexdigest()
+    return {**process, "machine": machine, "node": ""}
 
 
 def mark() -> str:
@@ -86,7 +86,7 @@ class Remains:
 
     @property
     def note(self) -> str:
-        """As the result of a restore goes on; "" where nothing was found."""
+        """Return the note that a restore appends to its result; "" if there were no remains."""
         dropped, others = ", ".join(self.dropped), ", ".join(self.others)
         note = f"; removed what a killed restore left: {dropped}" if dropped else ""
         return note + (f"; left by another restore, or in use by it: {others}" if others else "")
@@ -106,25 +106,25 @@ def sweep(target: pg_server.PostgresConnection, name: str) -> Remains:
     columns = ", ".join(map(pg_server.hex_expression, ("kind", "name", "coalesce(setting, '')")))
     rows = target.sql(f"SELECT {columns} FROM ({_QUERY}) AS q ORDER BY kind, name", columns=3)
     dropped, others, warnings = [], [], []
-    for kind, found, setting in (map(pg_server.decode_hex, row) for row in rows):
+    for kind, leftover, setting in (map(pg_server.decode_hex, row) for row in rows):
         ended = _has_ended(setting.partition("=")[2])
-        shown = f"{kind.lower()} {found}"
-        if ended is False or (kind, found) == ("DATABASE", name):
+        label = f"{kind.lower()} {leftover}"
+        if ended is False or (kind, leftover) == ("DATABASE", name):
             continue
-        if ended and (kind, found[: len(OLD)]) == ("DATABASE", OLD):
+        if ended and (kind, leftover[: len(OLD)]) == ("DATABASE", OLD):
             warnings.append(
-                f"{shown}: a restore was killed, this is the database that it replaced: "
+                f"{label}: a restore was killed, this is the database that it replaced: "
                 "rename it back, or drop it"
             )
-        elif ended and not _OURS.fullmatch(found):
+        elif ended and not _OURS.fullmatch(leftover):
             warnings.append(
-                f"{shown}: a restore was killed before it had its owner, settings and privileges: "
+                f"{label}: a restore was killed before it had its owner, settings and privileges: "
                 "restore it again"
             )
-        elif ended and _drop(target, kind, found):
-            dropped.append(shown)
+        elif ended and _drop(target, kind, leftover):
+            dropped.append(label)
         else:
-            others.append(shown)
+            others.append(label)
     return Remains(tuple(dropped), tuple(others), tuple(warnings))
 
 

@@ -104,7 +104,7 @@ def replaced(
             "{0}": schema,
         }
         formatted = [
-            functools.reduce(lambda text, place: text.replace(place, values[place]), values, one)
+            functools.reduce(lambda text, field: text.replace(field, values[field]), values, one)
             for one in statements
         ]
         target.sql(search_path.DISABLE_EVENT_TRIGGERS, *formatted, database=database)

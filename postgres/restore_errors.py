@@ -83,7 +83,7 @@ class RestoreErrors:
     """Parses the errors of pg_restore, which continues after them."""
 
     def __init__(self, selected: Collection[str] | None = None) -> None:
-        """selected: the entries that are restored; None for all.
+        """Collect errors of the selected entries; None for all.
 
         A name or message of the dump may look like lines of pg_restore, and name other entries.
         """

@@ -180,7 +180,7 @@ def _reduced(role: Role) -> Role:
 
 def _creation(role: Role) -> Statement:
     """Return CREATE ROLE with everything that is not the default."""
-    words = {
+    attributes = {
         "SUPERUSER": role.superuser,
         "NOINHERIT": not role.inherit,
         "CREATEROLE": role.createrole,
@@ -190,7 +190,7 @@ def _creation(role: Role) -> Statement:
         "BYPASSRLS": role.bypassrls,
         f"CONNECTION LIMIT {role.connection_limit:d}": role.connection_limit != -1,
     }
-    clauses = [word for word, wanted in words.items() if wanted]
+    clauses = [word for word, wanted in attributes.items() if wanted]
     values = []
     for clause, value in (("PASSWORD", role.password), ("VALID UNTIL", role.valid_until)):
         if value is not None:

@@ -42,20 +42,20 @@ class _Cursor:
         self._tokens = tokens
         self._next = 0
 
-    def accept(self, *words: str) -> bool:
+    def accept(self, *expected: str) -> bool:
         """Read these words or symbols if they come next."""
-        end = self._next + len(words)
-        found = self._tokens[self._next : end]
-        plain = all(token.kind in (Kind.WORD, Kind.SYMBOL) for token in found)
-        if not plain or tuple(token.value for token in found) != words:
+        end = self._next + len(expected)
+        following = self._tokens[self._next : end]
+        plain = all(token.kind in (Kind.WORD, Kind.SYMBOL) for token in following)
+        if not plain or tuple(token.value for token in following) != expected:
             return False
         self._next = end
         return True
 
-    def expect(self, *words: str) -> None:
+    def expect(self, *expected: str) -> None:
         """Read these words."""
-        if not self.accept(*words):
-            raise SqlError(f"no {' '.join(words).upper()}")
+        if not self.accept(*expected):
+            raise SqlError(f"no {' '.join(expected).upper()}")
 
     def _read(self, *kinds: Kind) -> str:
         if self.ended() or self._tokens[self._next].kind not in kinds:
@@ -92,7 +92,7 @@ class _Cursor:
         return sign * int(self._read(Kind.NUMBER)[:10])
 
     def ended(self) -> bool:
-        """Whether nothing is left."""
+        """Return whether no token is left."""
         return self._next >= len(self._tokens)
 
 
@@ -137,8 +137,8 @@ def parse(content: bytes, database: str = "") -> SqlItem:
 
 
 def _statement(item: SqlItem, cursor: _Cursor, tokens: Sequence[Token]) -> None:
-    for words, read in _READERS.items():
-        if cursor.accept(*words.split()):
+    for beginning, read in _READERS.items():
+        if cursor.accept(*beginning.split()):
             read(item, cursor)
             if not cursor.ended():
                 raise SqlError("more than pg_dumpall writes")
@@ -149,11 +149,11 @@ def _statement(item: SqlItem, cursor: _Cursor, tokens: Sequence[Token]) -> None:
 
 def _is_ignored(item: SqlItem, tokens: Sequence[Token]) -> bool:
     """Return whether a statement only prepares the session of psql. It is not run."""
-    words = [token.value for token in tokens[:4]]
-    if words == ["set", "standard_conforming_strings", "=", "off"]:
+    values = [token.value for token in tokens[:4]]
+    if values == ["set", "standard_conforming_strings", "=", "off"]:
         return False
-    prepares = words[:1] == ["set"] or words[:4] == ["select", "pg_catalog", ".", "set_config"]
-    return prepares or (bool(item.database) and words[:2] == ["create", "database"])
+    prepares = values[:1] == ["set"] or values[:4] == ["select", "pg_catalog", ".", "set_config"]
+    return prepares or (bool(item.database) and values[:2] == ["create", "database"])
 
 
 def _create_role(item: SqlItem, cursor: _Cursor) -> None:

@@ -90,12 +90,12 @@ def _skip_meta_command(text: str, position: int, *, connects: bool) -> int:
 
 def beginning(tokens: list[Token]) -> str:
     """Return the first words of a statement, without names and values."""
-    words: list[str] = []
+    keywords: list[str] = []
     for token in tokens:
-        if token.kind is not Kind.WORD or len(words) == 2:  # noqa: PLR2004  (words)
+        if token.kind is not Kind.WORD or len(keywords) == 2:  # noqa: PLR2004  (words)
             break
-        words.append(token.value.upper())
-    return " ".join(words) or "(no statement)"
+        keywords.append(token.value.upper())
+    return " ".join(keywords) or "(no statement)"
 
 
 def _skip_space(text: str, position: int) -> int:

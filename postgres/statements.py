@@ -49,7 +49,7 @@ _RUN = """DO $$ DECLARE one record; usual text := current_setting('role'); BEGIN
 END $$;
 """
 _MESSAGE = re.compile(r"nc-backup-py ([0-9]+) ((?:[0-9a-f]{2})*)$")
-_PLACE = re.compile(r"%[IL]")
+_FIELD = re.compile(r"%[IL]")
 _SIMPLE = re.compile(r"[a-z_][a-z0-9_]*")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
@@ -66,7 +66,7 @@ class Statement:
         """Return it for a message, up to its first value: that may be a password."""
         names = iter(self.arguments)
         shown = self.template.partition("%L")[0]
-        return _PLACE.sub(lambda _place: shown_name(next(names)), shown).rstrip()
+        return _FIELD.sub(lambda _match: shown_name(next(names)), shown).rstrip()
 
 
 @dataclass(frozen=True)

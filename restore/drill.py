@@ -266,8 +266,8 @@ def _restore_item(drill: _Drill, item: Item, folder: Path) -> None:
             path = private / destination.item_path(item)
             for assertion in drill.assertions(item) if drill.take([item], steps) else ():
                 drill.judge(item, _evaluate(path, item, assertion), assertion)
-    except Exception as error:  # noqa: BLE001  (see crash.known)
-        drill.errors.append(f"{item.label}: {crash.known(error)}")
+    except Exception as error:  # noqa: BLE001  (see crash.reportable)
+        drill.errors.append(f"{item.label}: {crash.reportable(error)}")
 
 
 def _evaluate(path: Path, item: Item, assertion: str) -> str:
@@ -309,8 +309,8 @@ def _drill_in_server(drill: _Drill, kind: str, items: Sequence[Item], folder: Pa
             steps = drill.restoring.into_server(selected, running.server)
             for item in drill.take(items, steps):
                 _check_database(drill, running, item)
-    except Exception as error:  # noqa: BLE001  (see crash.known)
-        drill.errors.append(f"{items[0].label}: {crash.known(error)}")
+    except Exception as error:  # noqa: BLE001  (see crash.reportable)
+        drill.errors.append(f"{items[0].label}: {crash.reportable(error)}")
 
 
 def _variables(items: Sequence[Item]) -> list[Mapping[str, str]]:

@@ -57,7 +57,7 @@ def _guarded(action: Callable[[Item, Advance], Result], item: Item, advance: Adv
     try:
         return action(item, advance)
     except Exception as error:  # noqa: BLE001  (the other items are still restored)
-        return dataclasses.replace(of_error(crash.known(error)), status=Status.FAILED)
+        return dataclasses.replace(of_error(crash.reportable(error)), status=Status.FAILED)
 
 
 @dataclasses.dataclass

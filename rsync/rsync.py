@@ -45,87 +45,88 @@ class Options:
                 "ORIGIN_AND_TARGETS_PARAMS: no commands",
                 'Write {"NAME": "rsync -a /srv/data/ backup@example.com:/srv/data/"}.',
             )
-        for name, given in self.origin_and_targets_params.items():
-            _arguments(name, given)
+        for name, command in self.origin_and_targets_params.items():
+            _arguments(name, command)
 
     @property
     def commands(self) -> dict[str, list[str]]:
-        """The arguments of each command by its name, in their order."""
+        """Return the arguments of each command by its name, in their order."""
         return {
-            name: _arguments(name, given) for name, given in self.origin_and_targets_params.items()
+            name: _arguments(name, command)
+            for name, command in self.origin_and_targets_params.items()
         }
 
 
-def _arguments(name: str, given: Sequence[str]) -> list[str]:
+def _arguments(name: str, command: Sequence[str]) -> list[str]:
     """Return the arguments of a command; a list of several is taken as it is.
 
     Raises ConfigError for a command line that only a shell could run.
     """
     at = f"ORIGIN_AND_TARGETS_PARAMS: {name}"
-    if len(given) > 1:
-        return list(given)
+    if len(command) > 1:
+        return list(command)
     try:
-        line = "".join(given)
-        words = shlex.split(line)
+        line = "".join(command)
+        arguments = shlex.split(line)
         parts = list(shlex.shlex(line, posix=True, punctuation_chars=True))
     except ValueError as error:
         raise ConfigError(f"{at}: {str(error).lower()}", "Close the quotes.") from None
-    if not words:
+    if not arguments:
         raise ConfigError(f"{at}: is empty", "Set it to a command, or remove it.")
     operator = next((part for part in parts if part and _OPERATORS.issuperset(part)), "")
-    if operator and operator in words:
+    if operator and operator in arguments:
         raise ConfigError(
             f"{at}: {operator}: commands are run without a shell",
             f"Write one command for each name, or a list that starts a shell: "
             f'["sh", "-c", {shlex.quote("...")}].',
         )
-    return words
+    return arguments
 
 
 def work(options: Options, logger: logging.Logger) -> Result:
     """Run the commands in their order. Raises SourceError with the first that fails."""
     warnings: list[str] = []
-    for name, words in options.commands.items():
-        logger.info("%s: %s", name, masking.command(words))
-        code = _run(name, words, logger if options.log_internal else None)
+    for name, arguments in options.commands.items():
+        logger.info("%s: %s", name, masking.command(arguments))
+        code = _run(name, arguments, logger if options.log_internal else None)
         if code == _VANISHED:
             warnings.append(f"{name}: rsync: source files vanished while it ran (exit code 24)")
     status = Status.INCOMPLETE if warnings else Status.OK
     return Result(status, count(len(options.commands), "command"), warnings=tuple(warnings))
 
 
-def _run(name: str, words: list[str], logger: logging.Logger | None) -> int:
+def _run(name: str, arguments: list[str], logger: logging.Logger | None) -> int:
     """Run a command to its end; return its exit code. Raises SourceError where it fails."""
     codes: list[int] = []
 
     def allowed(code: int) -> bool:
         codes.append(code)
-        return code == 0 or (code == _VANISHED and _program(words) == "rsync")
+        return code == 0 or (code == _VANISHED and _program(arguments) == "rsync")
 
     def take(line: str) -> None:
         if logger is not None and line:
             logger.info("%s: %s", name, foreign.line(line))
 
     lines = process.Lines(take)
-    called = f"{name}: {_program(words)}"
-    for chunk in process.output(words, allowed=allowed, notice=take, name=called):
+    title = f"{name}: {_program(arguments)}"
+    for chunk in process.output(arguments, allowed=allowed, notice=take, name=title):
         lines.add(chunk)
     lines.end()
     return codes[-1]
 
 
-def _program(words: Sequence[str]) -> str:
+def _program(arguments: Sequence[str]) -> str:
     """Return the name of the program, if only by sudo."""
-    names = [os.path.basename(word) for word in words]  # noqa: PTH119  (not all are paths)
+    names = [os.path.basename(word) for word in arguments]  # noqa: PTH119  (not all are paths)
     return names[1] if names[0] == "sudo" and len(names) > 1 else names[0]
 
 
 def test(options: Options) -> tuple[str, ...]:
     """Return which commands would run. Raises SourceError where a program is missing."""
-    for name, words in options.commands.items():
-        if shutil.which(words[0]) is None:
+    for name, arguments in options.commands.items():
+        if shutil.which(arguments[0]) is None:
             raise SourceError(
-                f"ORIGIN_AND_TARGETS_PARAMS: {name}: {words[0]}: command not found",
+                f"ORIGIN_AND_TARGETS_PARAMS: {name}: {arguments[0]}: command not found",
                 f"Install it, or correct the command {name}.",
             )
     return (f"commands: {', '.join(options.commands)}",)

@@ -75,7 +75,7 @@ def check(copy: Path, path: Path) -> CheckResult:
 
 
 def _is_stopped() -> bool:
-    """Note that a check goes on, however long it takes; True ends it."""
+    """Note that a check goes on, however long it takes; return True to end it."""
     task.current().touch()
     return bool(task.current().stopped)
 

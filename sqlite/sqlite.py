@@ -182,9 +182,9 @@ class SQLiteBackup(database_plugin.Plugin[Options]):
     declared = Options
     section = "SQLITE"
 
-    def items(self, given: Options, context: SourceContext) -> tuple[Item, ...]:
+    def items(self, options: Options, context: SourceContext) -> tuple[Item, ...]:
         """See database_plugin.Plugin."""
-        return items(given, context)
+        return items(options, context)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ class Bucket(Protocol):
 
     @property
     def removal(self) -> Removing:
-        """What removes them."""
+        """Return what removes objects of the bucket."""
 
     def uploads(self, __folder: str) -> Iterable[PendingUpload]:
         """See BlockBackend."""
@@ -85,18 +85,18 @@ def _unaborted(bucket: Bucket, problem: str) -> Finding:
     )
 
 
-def removing(place: object, *, allowed: bool) -> Finding:
+def removing(store: object, *, allowed: bool) -> Finding:
     """Return what it means whether an account may remove objects."""
     if allowed:
         who = "by clean-up, and by an intruder on this machine"
-        return Finding(f"{place}: objects can be removed: {who}")
+        return Finding(f"{store}: objects can be removed: {who}")
     return Finding(
-        f"{place}: append-only: this account cannot remove objects. No intruder on this machine "
+        f"{store}: append-only: this account cannot remove objects. No intruder on this machine "
         "can, and clean-up has to run elsewhere with another account"
     )
 
 
-def clock(place: object, ahead: float | None) -> Iterator[Finding]:
+def clock(store: object, ahead: float | None) -> Iterator[Finding]:
     """Yield how far the clocks of a store and of this machine are apart.
 
     ahead: seconds of the clock of the store; None where it has not told
@@ -104,11 +104,11 @@ def clock(place: object, ahead: float | None) -> Iterator[Finding]:
     if ahead is None:
         return
     if abs(ahead) < _FAR:
-        yield Finding(f"{place}: its clock and that of this machine agree")
+        yield Finding(f"{store}: its clock and that of this machine agree")
         return
     direction = "ahead of" if ahead > 0 else "behind"
     yield bad(
-        f"{place}: its clock is {human_time(abs(ahead))} {direction} that of this machine: the "
+        f"{store}: its clock is {human_time(abs(ahead))} {direction} that of this machine: the "
         "IDs of runs are times, and clean-up and restore go by them",
         "Find out which of the two is wrong (date -u), and set that one.",
         fixes.synchronise_clock(),

@@ -47,16 +47,19 @@ def date_of(headers: Mapping[str, str]) -> datetime | None:
 class Listed:
     """The objects of one folder, as pages of a listing name them. Raises StoreError."""
 
-    def __init__(self, place: object, keys: Keys, folder: str) -> None:
-        """place: names the store in errors. folder: of the store, "" for the folder of the keys"""
-        self._place = place
+    def __init__(self, store: object, keys: Keys, folder: str) -> None:
+        """Begin an empty list.
+
+        store: named in errors. folder: of the store, "" for the folder of the keys
+        """
+        self._store = store
         self._keys = keys
         self._prefix = keys.folder(folder) if folder else keys.prefix
-        self._found: dict[str, StoreEntry] = {}
+        self._entries: dict[str, StoreEntry] = {}
 
     @property
     def prefix(self) -> str:
-        """What the keys of the folder begin with."""
+        """Return what the keys of the folder begin with."""
         return self._prefix
 
     def add(self, key: str, size: int = 0, age: float = 0.0) -> None:
@@ -65,10 +68,10 @@ class Listed:
         if name is None:
             return
         if not 0 <= size <= _LARGEST_OBJECT:
-            raise StoreError(f"{self._place}: {name}: the server lists an invalid size", _HINT)
-        self._found[name] = StoreEntry(name, size, max(0.0, age))
-        if len(self._found) > MAX_OBJECTS:
-            raise StoreError(f"{self._place}: more than {MAX_OBJECTS} objects in one folder", _HINT)
+            raise StoreError(f"{self._store}: {name}: the server lists an invalid size", _HINT)
+        self._entries[name] = StoreEntry(name, size, max(0.0, age))
+        if len(self._entries) > MAX_OBJECTS:
+            raise StoreError(f"{self._store}: more than {MAX_OBJECTS} objects in one folder", _HINT)
 
     def name(self, key: str) -> str | None:
         """Return the name of an object in this very folder.
@@ -76,7 +79,7 @@ class Listed:
         None for one in a folder below, and for a name that this program never writes.
         """
         if not key.startswith(self._prefix):
-            raise StoreError(f"{self._place}: the server lists objects of another folder", _HINT)
+            raise StoreError(f"{self._store}: the server lists objects of another folder", _HINT)
         below = key[len(self._prefix) :]
         if not below or "/" in below or len(key) > _LONGEST_KEY:
             return None
@@ -85,4 +88,4 @@ class Listed:
 
     def __iter__(self) -> Iterator[StoreEntry]:
         """Yield the objects, sorted by name."""
-        yield from (self._found[name] for name in sorted(self._found))
+        yield from (self._entries[name] for name in sorted(self._entries))

@@ -120,15 +120,15 @@ def groups(keys: Sequence[str]) -> Mapping[str, list[str]]:
 
     Of many runs one list of their folder does, which is fewer pages.
     """
-    found: dict[str, list[str]] = defaultdict(list)
+    by_prefix: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         folder, slash, file = key.rpartition("/")
-        found[f"{folder}{slash}{file[:_RUN_ID]}"].append(key)
-    if len(found) > _MANY:
-        found.clear()
+        by_prefix[f"{folder}{slash}{file[:_RUN_ID]}"].append(key)
+    if len(by_prefix) > _MANY:
+        by_prefix.clear()
         for key in keys:
-            found["".join(key.rpartition("/")[:2])].append(key)
-    return {some[0] if len(some) == 1 else prefix: some for prefix, some in found.items()}
+            by_prefix["".join(key.rpartition("/")[:2])].append(key)
+    return {some[0] if len(some) == 1 else prefix: some for prefix, some in by_prefix.items()}
 
 
 def is_public_plaintext(url: str) -> bool:
@@ -147,7 +147,7 @@ class Keys:
     """Keys below a prefix. Characters that no key can hold are escaped as %0A."""
 
     def __init__(self, prefix: str) -> None:
-        """prefix: folder of the bucket, "" for all of it"""
+        """Name objects below a prefix, "" for the whole bucket."""
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
     def of(self, name: str) -> str:
@@ -163,10 +163,10 @@ class Keys:
         return _ESCAPE.sub(_plain, key[len(self.prefix) :])
 
 
-def _escaped(found: re.Match[str]) -> str:
-    raw = found[0].encode("utf-8", "surrogateescape")
+def _escaped(match: re.Match[str]) -> str:
+    raw = match[0].encode("utf-8", "surrogateescape")
     return "".join(f"%{byte:02X}" for byte in raw)
 
 
-def _plain(found: re.Match[str]) -> str:
-    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "surrogateescape")
+def _plain(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "surrogateescape")

@@ -41,7 +41,7 @@ class Index:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._found: dict[str, Uploaded] = {}
+        self._uploads: dict[str, Uploaded] = {}
         self._end = 0  # bytes of the lines that have been read
         self._lock = threading.Lock()
 
@@ -49,15 +49,15 @@ class Index:
         """Return an object; None where none of this name was uploaded. Raises StoreError."""
         with self._lock:
             self._read()
-            return self._found.get(name)
+            return self._uploads.get(name)
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """Yield the objects of a folder, sorted by name. Raises StoreError."""
         now = time.time()
         with self._lock:
             self._read()
-            found = sorted(self._found.items())
-        for name, one in found:
+            uploads = sorted(self._uploads.items())
+        for name, one in uploads:
             if name.rpartition("/")[0] == folder:
                 yield StoreEntry(name, one.stored.size, max(0.0, now - one.created))
 
@@ -111,8 +111,8 @@ class Index:
     def _take(self, line: dict[str, Any]) -> None:
         name = str(line["name"])
         if "size" not in line:
-            self._found.pop(name, None)
+            self._uploads.pop(name, None)
             return
         content = base64.b64decode(line["content"]) if "content" in line else None
         stored = StoredObject(name, int(line["size"]), str(line["sha256"]))
-        self._found[name] = Uploaded(stored, float(line["time"]), content)
+        self._uploads[name] = Uploaded(stored, float(line["time"]), content)

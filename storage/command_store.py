@@ -86,25 +86,25 @@ class Options(StorageKeys):
         """Return the fields of ARGS_DICT. Raises ConfigError."""
         text = self.args_dict.strip() or "{}"
         try:
-            found = ast.literal_eval(text) if len(text) <= _LONGEST_DICT else None
+            fields = ast.literal_eval(text) if len(text) <= _LONGEST_DICT else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            found = None
-        if not isinstance(found, dict) or not all(
-            isinstance(one, str) for pair in found.items() for one in pair
+            fields = None
+        if not isinstance(fields, dict) or not all(
+            isinstance(one, str) for pair in fields.items() for one in pair
         ):
             raise ConfigError(
                 "ARGS_DICT: not a dictionary of texts", "Write it as {'BUCKET': 'name'}."
             )
-        return found
+        return fields
 
     def templates(self) -> Mapping[str, Template]:
         """Return the command lines that are set, by their keys. Raises ConfigError."""
         known = (*_FIELDS, *self.fields())
         keys = ("upload", "download", "list", "delete")
-        given = {key: getattr(self, f"{key}_command_template") for key in keys}
+        texts = {key: getattr(self, f"{key}_command_template") for key in keys}
         return {
             key: Template.parse(f"{key.upper()}_COMMAND_TEMPLATE", text, known)
-            for key, text in given.items()
+            for key, text in texts.items()
             if text
         }
 
@@ -117,16 +117,16 @@ def open_store(options: Options) -> store.Store:
 def test(options: Options) -> tuple[str, ...]:
     """Return what was found about the commands; only the list is called. Raises BackupError."""
     for key, template in options.templates().items():
-        if shutil.which(template.words[0]) is None:
+        if shutil.which(template.arguments[0]) is None:
             raise StoreError(
-                f"{key.upper()}_COMMAND_TEMPLATE: {template.words[0]}: command not found",
+                f"{key.upper()}_COMMAND_TEMPLATE: {template.arguments[0]}: command not found",
                 "Install it, or set its absolute path.",
             )
-    made = CommandStore(options)
+    command_store = CommandStore(options)
     if "list" not in options.templates():
-        return (f"{made}: the commands exist; only a run can test the upload",)
-    count = sum(1 for _ in made.entries(options.hostname))
-    return (f"{made}: LIST_COMMAND_TEMPLATE lists {count} objects of {options.hostname}",)
+        return (f"{command_store}: the commands exist; only a run can test the upload",)
+    count = sum(1 for _ in command_store.entries(options.hostname))
+    return (f"{command_store}: LIST_COMMAND_TEMPLATE lists {count} objects of {options.hostname}",)
 
 
 def describe(options: Options) -> str:
@@ -160,16 +160,16 @@ class CommandStore:
         aws = [variable for variable in os.environ if variable.startswith("AWS_")]
         self._env = os_works.environment({}, aws, proxies=True)  # now: other sections call too
         text = options.upload_command_template + options.args_dict
-        called = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self._private = options.work_folder / _PRIVATE
-        self._spool = LocalStore(self._private / f"upload-{called}")
+        self._spool = LocalStore(self._private / f"upload-{digest}")
         self._waiting: dict[str, StoredObject] = {}
         self._index: Index | None = None
         if not {"list", "download"} <= set(self._templates):
-            self._index = Index(self._private / f"uploaded-{called}.jsonl")
+            self._index = Index(self._private / f"uploaded-{digest}.jsonl")
 
     def __str__(self) -> str:
-        return f"command {' '.join(self._templates['upload'].words[:2])}"
+        return f"command {' '.join(self._templates['upload'].arguments[:2])}"
 
     @property
     def consistent(self) -> bool:
@@ -207,10 +207,10 @@ class CommandStore:
         """Return whether the object is there already. Raises TakenError where another one is."""
         if stored.name not in {one.name for one in self.entries(stored.name.rpartition("/")[0])}:
             return False
-        known = self._index and self._index.get(stored.name)
-        if known and known.stored == stored:
+        stored_before = self._index and self._index.get(stored.name)
+        if stored_before and stored_before.stored == stored:
             return True
-        if not known and "download" in self._templates and self._is_equal(stored):
+        if not stored_before and "download" in self._templates and self._is_equal(stored):
             return True
         raise TakenError(
             f"{self}: {stored.name}: object exists with different content",
@@ -224,8 +224,8 @@ class CommandStore:
         return (held.size, held.sha256) == (stored.size, stored.sha256)
 
     def _upload(self, name: str, file: Path) -> None:
-        given = b"" if _takes_files(self._templates["upload"]) else stream.read(file)
-        for chunk in self._call("upload", name, file.parent, given):
+        stdin = b"" if _takes_files(self._templates["upload"]) else stream.read(file)
+        for chunk in self._call("upload", name, file.parent, stdin):
             for line in foreign.lines(foreign.decoded(chunk)):
                 logger.debug("%s: %s", self, line)
 
@@ -286,12 +286,12 @@ class CommandStore:
         if "list" not in self._templates:
             assert self._index is not None  # noqa: S101  (see __init__)
             return self._index.entries(folder)
-        found = {}
+        sizes = {}
         for line in foreign.lines(self._listed(folder).decode("utf-8", "surrogateescape")):
             if line.strip():
                 size, name = self._entry(line)
-                found[f"{folder}/{name}"] = size
-        return (StoreEntry(name, size) for name, size in sorted(found.items()))
+                sizes[f"{folder}/{name}"] = size
+        return (StoreEntry(name, size) for name, size in sorted(sizes.items()))
 
     def _listed(self, folder: str) -> bytes:
         out = bytearray()
@@ -306,14 +306,14 @@ class CommandStore:
         return bytes(out)
 
     def _entry(self, line: str) -> tuple[int, str]:
-        found = _LISTED.fullmatch(line)
-        size = foreign.number(found[1]) if found else None
-        if found is None or size is None:
+        match = _LISTED.fullmatch(line)
+        size = foreign.number(match[1]) if match else None
+        if match is None or size is None:
             raise StoreError(
                 f"{self}: {line[:100]!r} is not a line of a list",
                 "LIST_COMMAND_TEMPLATE must print a line SIZE NAME for each object.",
             )
-        return size, found[2].rpartition("/")[2]
+        return size, match[2].rpartition("/")[2]
 
     def folders(self) -> Iterator[str]:
         """See Store: this host's alone."""
@@ -350,12 +350,17 @@ class CommandStore:
         key: str,
         name: str,
         folder: Path,
-        given: bytes | Iterable[bytes] = b"",
+        stdin: bytes | Iterable[bytes] = b"",
         allowed: Callable[[int], bool] = lambda code: code == 0,
     ) -> Iterator[bytes]:
         """Yield the output of a command; its standard error goes into the log."""
         host, _, file = name.rpartition("/")
-        own = {"OBJECTIVES": str(folder), "TARGETS": str(folder), "file": file, "HOSTNAME": host}
+        call_fields = {
+            "OBJECTIVES": str(folder),
+            "TARGETS": str(folder),
+            "file": file,
+            "HOSTNAME": host,
+        }
         codes: list[int] = []
 
         def judged(code: int) -> bool:
@@ -364,8 +369,8 @@ class CommandStore:
 
         try:
             yield from process.output(
-                self._templates[key].filled({**self._fields, **own}),
-                stdin_data=given,
+                self._templates[key].filled({**self._fields, **call_fields}),
+                stdin_data=stdin,
                 allowed=judged,
                 notice=lambda line: logger.info("%s: %s", self, line),
                 env=self._env,

@@ -14,23 +14,23 @@ _FIELD = re.compile(r"%(?:\(([^()%]+)\)s|(%))")
 
 @dataclass(frozen=True)
 class Template:
-    """The words of a command line. They are split before fields are filled, without a shell."""
+    """The arguments of a command line. They are split before fields are filled, without a shell."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
     @classmethod
     def parse(cls, key: str, text: str, fields: Collection[str]) -> Template:
-        """Return the words of a template. Raises ConfigError.
+        """Return a template. Raises ConfigError.
 
         key: for messages. fields: those that it may use; `%%` is a percent sign.
         """
         try:
-            words = tuple(shlex.split(text))
+            arguments = tuple(shlex.split(text))
         except ValueError as error:
             raise ConfigError(f"{key}: {str(error).lower()}", "Check its quotes.") from None
-        if not words:
+        if not arguments:
             raise ConfigError(f"{key}: is empty", "Set it to a program and its arguments.")
-        for word in words:
+        for word in arguments:
             used = {match[1] for match in _FIELD.finditer(word)} - {None}
             unknown = sorted(used - set(fields))
             if unknown:
@@ -39,15 +39,15 @@ class Template:
                 )
             if "%" in _FIELD.sub("", word):
                 raise ConfigError(f"{key}: a percent sign that begins no field", "Write it as %%.")
-        return cls(words)
+        return cls(arguments)
 
     def uses(self, field: str) -> bool:
         """Return whether a field stands in it."""
-        return any(match[1] == field for word in self.words for match in _FIELD.finditer(word))
+        return any(match[1] == field for word in self.arguments for match in _FIELD.finditer(word))
 
     def filled(self, values: Mapping[str, str]) -> list[str]:
         """Return the command line, each field replaced by its value."""
         return [
             _FIELD.sub(lambda match: values[match[1]] if match[1] else "%", word)
-            for word in self.words
+            for word in self.arguments
         ]

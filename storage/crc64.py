@@ -21,5 +21,5 @@ def compiled() -> Callable[[Block], int] | None:
         crcmod: Any = importlib.import_module("crcmod.crcmod")
     except ImportError:
         return None
-    made: Callable[[Block], int] = crcmod.mkCrcFun(_CRCMOD, initCrc=0, xorOut=_ALL, rev=True)
-    return made
+    function: Callable[[Block], int] = crcmod.mkCrcFun(_CRCMOD, initCrc=0, xorOut=_ALL, rev=True)
+    return function

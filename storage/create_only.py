@@ -20,24 +20,27 @@ class Proofs:
     """
 
     def __init__(
-        self, place: object, put: Callable[[], bool], complete: Callable[[], bool]
+        self, subject: object, put: Callable[[], bool], complete: Callable[[], bool]
     ) -> None:
-        """place: the store, for the log. put, complete: probe a call, and say what it shows"""
-        self._place = place
+        """Prepare the probes; none runs yet.
+
+        subject: the store, for the log. put, complete: probe a call, and return what it shows
+        """
+        self._subject = subject
         self._probes = {"PutObject": put, "CompleteMultipartUpload": complete}
-        self._found: dict[str, bool] = {}
+        self._outcomes: dict[str, bool] = {}
         self._lock = threading.Lock()
 
     @property
     def create_only(self) -> CreateOnly:
         """See Store: PROBED where every call that was used has been proven."""
-        proven = bool(self._found) and not self.is_refuted
+        proven = bool(self._outcomes) and not self.is_refuted
         return CreateOnly.PROBED if proven else CreateOnly.LISTED
 
     @property
     def is_refuted(self) -> bool:
-        """Whether a probe has shown that nothing keeps the server from replacing objects."""
-        return False in self._found.values()
+        """Return whether a probe has shown that the server replaces objects."""
+        return False in self._outcomes.values()
 
     def put(self) -> bool:
         """Return whether PutObject is proven."""
@@ -49,9 +52,9 @@ class Proofs:
 
     def _proven(self, operation: str) -> bool:
         with self._lock:
-            if operation not in self._found:
+            if operation not in self._outcomes:
                 proven = self._probes[operation]()
                 how = CreateOnly.PROBED if proven else CreateOnly.LISTED
-                log.always("%s: create-only (%s): %s", self._place, operation, how.value)
-                self._found[operation] = proven
-            return self._found[operation]
+                log.always("%s: create-only (%s): %s", self._subject, operation, how.value)
+                self._outcomes[operation] = proven
+            return self._outcomes[operation]

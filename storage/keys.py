@@ -36,13 +36,13 @@ class Address:
     @classmethod
     def parse(cls, text: str, endpoint: str = "") -> Address:
         """Return the parts of what follows `://`; % is not special. Raises ConfigError."""
-        found = _ADDRESS.fullmatch(text)
-        if found is None:
+        match = _ADDRESS.fullmatch(text)
+        if match is None:
             raise ConfigError(
                 "--store: not an address of a store",
                 "Write s3://BUCKET/PREFIX or ssh://USER@HOST:PORT/FOLDER, without a password.",
             )
-        user, bracketed, host, port, path = found.groups(default="")
+        user, bracketed, host, port, path = match.groups(default="")
         number = int(port) if port else None
         absolute = path.startswith("/")
         return cls(bracketed or host, path.strip("/"), user, number, endpoint, absolute)

@@ -53,8 +53,8 @@ def tried(folder: Path, host: str) -> tuple[bool, float | None]:
     Return whether it could be removed, and how many seconds the clock of the disk is ahead: that
     of the server of a share.
     """
-    own = folder / host
-    with _one, trusted_path.folder(own if own.is_dir() else folder) as held:
+    host_folder = folder / host
+    with _one, trusted_path.folder(host_folder if host_folder.is_dir() else folder) as held:
         return _tried(held)
 
 

@@ -53,7 +53,7 @@ class Options(StorageKeys):
 
     @property
     def folder(self) -> Path:
-        """The folder of the store."""
+        """Return the folder of the store."""
         assert self.local_backup is not None  # noqa: S101  (checked above)
         return self.local_backup
 
@@ -96,7 +96,7 @@ class LocalStore:
     create_only = store.CreateOnly.ATOMIC
 
     def __init__(self, folder: Path, *, require_mount: bool = False, marker: str = "") -> None:
-        """folder: created by the first `put`.
+        """Use a folder, which the first `put` creates.
 
         require_mount: it must lie on another file system than /. marker: a file that must
         exist in it. Raises UnmountedError where that is not so.
@@ -208,7 +208,7 @@ class LocalStore:
         path = self._path(name)
         if not path.is_file():
             raise StoreError(f"{path}: no such file in the store")
-        yield from stream.read(path, start, end, _opened)
+        yield from stream.read(path, start, end, _open)
 
     def entries(self, folder: str) -> Iterator[store.StoreEntry]:
         """See Store."""
@@ -237,8 +237,8 @@ class LocalStore:
     def folders(self) -> Iterator[str]:
         """See Store."""
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
-            own = path.name == store.OWN_FOLDER
-            if path.is_dir() and not own and not path.name.startswith("."):
+            is_internal = path.name == store.OWN_FOLDER
+            if path.is_dir() and not is_internal and not path.name.startswith("."):
                 yield path.name
 
     def free(self) -> int:
@@ -276,7 +276,7 @@ def _listed(path: Path) -> Iterator[list[os.DirEntry[str]]]:
         os.close(descriptor)
 
 
-def _opened(path: Path, flags: int) -> int:
+def _open(path: Path, flags: int) -> int:
     """Open a file of the store; one that others have made a FIFO is not waited for."""
     return trusted_path.file(path, flags | os.O_NONBLOCK)
 
@@ -298,12 +298,12 @@ def _file_sha256(path: Path, size: int) -> str:
 
     size: bytes that are expected; of a larger file one more is read
     """
-    descriptor = _opened(path, os.O_RDONLY)
+    descriptor = _open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-    content = stream.content(stream.read(path, 0, size + 1, _opened))
+    content = stream.content(stream.read(path, 0, size + 1, _open))
     stream.drained(content)
     return content.sha256
 

@@ -54,7 +54,7 @@ class Keys(Protocol):
 
     @property
     def aliyun_credentials(self) -> Path | None:
-        """The file; None for the environment or the default file."""
+        """Return the file; None for the environment or the default file."""
 
     @property
     def endpoint(self) -> str:
@@ -75,17 +75,17 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """The name of the server."""
+        """Return the name of the server."""
         return str(urlsplit(self.url).hostname)
 
     @property
     def is_exposed(self) -> bool:
-        """Whether requests pass a public network in plain text."""
+        """Return whether requests pass a public network in plain text."""
         return not self.internal and is_public_plaintext(self.url)
 
     @property
     def other(self) -> str:
-        """The internal name of a public server of Aliyun, or the other way round; "" for others."""
+        """Return the internal name of a public server of Aliyun, or the reverse; "" for others."""
         label = self.host.removesuffix(_ALIYUN)
         if label == self.host or not self.region or "." in label:
             return ""
@@ -108,7 +108,7 @@ class Account:
 
 def of(keys: Keys) -> Account:
     """Return the account of a section; its secrets are masked from now on. Raises ConfigError."""
-    lines, source = _found(keys)
+    lines, source = _account_lines(keys)
     for name in ("key_id", "secret"):
         if not lines.get(name):
             raise ConfigError(
@@ -137,7 +137,7 @@ def of(keys: Keys) -> Account:
     )
 
 
-def _found(keys: Keys) -> tuple[Mapping[str, str], str]:
+def _account_lines(keys: Keys) -> tuple[Mapping[str, str], str]:
     """Return the lines of the account and where they stand.
 
     The file that the section names; else the variables; else the default file.
@@ -145,8 +145,8 @@ def _found(keys: Keys) -> tuple[Mapping[str, str], str]:
     if keys.aliyun_credentials is None and os.environ.get(_VARIABLES["key_id"]):
         lines: dict[str, str] = {key: os.environ.get(one, "") for key, one in _VARIABLES.items()}
         others = _lines(DEFAULT_FILE) if os.access(DEFAULT_FILE, os.R_OK) else {}
-        own = {name: one for name, one in others.items() if name not in _VARIABLES}
-        return {**own, **lines}, "environment"
+        settings = {name: one for name, one in others.items() if name not in _VARIABLES}
+        return {**settings, **lines}, "environment"
     path = keys.aliyun_credentials or DEFAULT_FILE
     return _lines(path), f"ALIYUN_CREDENTIALS: {path}"
 
@@ -167,20 +167,20 @@ def _lines(path: Path) -> dict[str, str]:
 
 def parsed(text: str) -> dict[str, str]:
     """Return the values of a credentials file by our names; unknown lines are skipped."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in foreign.lines(text):
         mark = "=" if "=" in line else ":"
         name, marked, value = line.partition(mark)
         known = _NAMES.get(name.strip().lower())
         if marked and known:
-            found[known] = _value(value)
-    return found
+            values[known] = _value(value)
+    return values
 
 
 def _value(text: str) -> str:
     """Return a value without its comment and quotes."""
-    words = text.replace("\t", " ")
-    value = words.partition(" #")[0].strip()
+    spaced = text.replace("\t", " ")
+    value = spaced.partition(" #")[0].strip()
     quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
     return value[1:-1] if quoted else value
 

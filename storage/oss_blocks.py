@@ -64,7 +64,10 @@ class OssBlocks:
     def __init__(
         self, client: Client, *, prefix: str, block_size: int, storage_class: str = ""
     ) -> None:
-        """prefix: folder of the bucket. storage_class: of parts; records are Standard."""
+        """Use the folder `prefix` of the bucket.
+
+        storage_class: of parts; records are Standard
+        """
         self._client = client
         self._class = storage_class
         self.block_size = block_size
@@ -117,7 +120,7 @@ class OssBlocks:
         """See BlockBackend."""
         self.guard.before_upload()
         key = self._keys.of(name)
-        return Upload(name, self.guard.begun(name, key, self._facts(name)))
+        return Upload(name, self.guard.begin(name, key, self._facts(name)))
 
     def block(self, upload: Upload, number: int, content: Block) -> str:
         """See BlockBackend."""
@@ -125,11 +128,11 @@ class OssBlocks:
         crc = self._crc(content) if self._crc else None
         headers = {} if crc is not None else {"Content-MD5": _content_md5(content)}
 
-        def sent(bucket: Any) -> Any:  # noqa: ANN401  (of oss2)
+        def send(bucket: Any) -> Any:  # noqa: ANN401  (of oss2)
             body = Body(content)
             return bucket.upload_part(key, upload.id, number + 1, body, headers=headers)
 
-        answer = self._client.call("UploadPart", upload.name, sent)
+        answer = self._client.call("UploadPart", upload.name, send)
         if not _is_confirmed(answer, crc, content):
             raise TransientError(
                 f"{self}: {upload.name}: the server holds other bytes than were sent "
@@ -158,8 +161,8 @@ class OssBlocks:
     def _held(self, name: str) -> tuple[int, int | None]:
         """Return the size and the CRC-64 of an object. Raises MissingError, DeniedError."""
         key = self._keys.of(name)
-        found = self._client.call("HeadObject", name, lambda bucket: bucket.head_object(key))
-        return int(found.content_length or 0), found.server_crc
+        answer = self._client.call("HeadObject", name, lambda bucket: bucket.head_object(key))
+        return int(answer.content_length or 0), answer.server_crc
 
     def held(self, unpublished: Unpublished) -> Held:
         """See BlockBackend: by size and CRC-64."""
@@ -196,7 +199,7 @@ class OssBlocks:
 
     def try_upload(self, name: str) -> None:
         """Begin an upload, send a part and abort it. Raises ForbiddenError, StoreError."""
-        upload = Upload(name, self.guard.begun(name, self._keys.of(name), self._facts(name)))
+        upload = Upload(name, self.guard.begin(name, self._keys.of(name), self._facts(name)))
         try:
             self.block(upload, 0, b"test")
         finally:
@@ -225,7 +228,7 @@ class OssBlocks:
             return
         ranged = start > 0 or end is not None
         try:
-            answer = self._opened(name, start, end, ranged=ranged)
+            answer = self._get_object(name, start, end, ranged=ranged)
         except BeyondError:
             return
         self._partly_read[name] = str(answer.headers.get("ETag", ""))
@@ -235,16 +238,16 @@ class OssBlocks:
         yield from chunks
         self._partly_read.pop(name, None)
 
-    def _opened(self, name: str, start: int, end: int | None, *, ranged: bool) -> Any:  # noqa: ANN401  (of oss2)
+    def _get_object(self, name: str, start: int, end: int | None, *, ranged: bool) -> Any:  # noqa: ANN401  (of oss2)
         """Return the answer with the content. Raises BeyondError for a range beyond the end."""
         key = self._keys.of(name)
-        wanted = (start, None if end is None else end - 1) if ranged else None
+        byte_range = (start, None if end is None else end - 1) if ranged else None
         # Without this header OSS answers a range beyond the end with the whole object.
         headers = {"x-oss-range-behavior": "standard"} if ranged else {}
         if start and self._partly_read.get(name):
             headers["If-Match"] = self._partly_read[name]
         return self._client.call(
-            "GetObject", name, lambda bucket: bucket.get_object(key, wanted, headers)
+            "GetObject", name, lambda bucket: bucket.get_object(key, byte_range, headers)
         )
 
     def _chunks(self, name: str, answer: Any) -> Iterator[bytes]:  # noqa: ANN401  (of oss2)
@@ -281,8 +284,8 @@ class OssBlocks:
 
 def whole_crc(parts: Sequence[Part]) -> int | None:
     """Return the CRC-64 of an object of these parts; None where one of them has none."""
-    known = [(part.crc, part.size) for part in parts if part.crc is not None]
-    return CRC64.whole(known) if len(known) == len(parts) else None
+    crcs = [(part.crc, part.size) for part in parts if part.crc is not None]
+    return CRC64.whole(crcs) if len(crcs) == len(parts) else None
 
 
 def _md5(content: Block) -> bytes:

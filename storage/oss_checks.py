@@ -33,15 +33,15 @@ def connection(client: Client, server: Endpoint) -> Iterator[Finding]:
 def versioning(client: Client) -> Iterator[Finding]:
     """Yield a warning where OSS does not keep objects from being overwritten."""
     try:
-        found = client.call("GetBucketVersioning", "", lambda one: one.get_bucket_versioning())
+        answer = client.call("GetBucketVersioning", "", lambda one: one.get_bucket_versioning())
     except DeniedError:
         yield Finding(f"{client}: versioning unknown: oss:GetBucketVersioning is not allowed")
         return
-    if not found.status:
+    if not answer.status:
         yield Finding(f"{client}: create-only: each run proves it with {PROBE}")
     else:
         yield warning(
-            f"{client}: versioning is {found.status}: create-only "
+            f"{client}: versioning is {answer.status}: create-only "
             f"{store.CreateOnly.LISTED.value}, and removed objects still take space",
             "Two machines must not write to the same folder at once. A lifecycle rule for "
             "previous versions frees their space.",
@@ -51,11 +51,11 @@ def versioning(client: Client) -> Iterator[Finding]:
 def retention(client: Client) -> Iterator[Finding]:
     """Yield what the retention policy (WORM) of the bucket means."""
     try:
-        found = client.call("GetBucketWorm", "", lambda bucket: bucket.get_bucket_worm())
+        policy = client.call("GetBucketWorm", "", lambda bucket: bucket.get_bucket_worm())
     except StoreError:  # none, or none that may be read
         return
-    days = found.retention_period_days
-    if found.state == "Locked":
+    days = policy.retention_period_days
+    if policy.state == "Locked":
         yield Finding(f"{client}: {bucket_keys.lock('retention policy of the bucket', days)}")
         return
     yield warning(
@@ -71,32 +71,34 @@ def lifecycle(client: Client, folder: str) -> Iterator[Finding]:
     folder: what their keys begin with
     """
     try:
-        found = client.call("GetBucketLifecycle", "", lambda one: one.get_bucket_lifecycle())
+        configuration = client.call(
+            "GetBucketLifecycle", "", lambda one: one.get_bucket_lifecycle()
+        )
     except StoreError:  # no rules, or none that may be read
         return
-    for rule in found.rules:
+    for rule in configuration.rules:
         hits = folder.startswith(rule.prefix) or rule.prefix.startswith(folder)
         if hits and rule.status == "Enabled" and not rule.tagging:
             yield from _of_rule(rule, str(client))
 
 
 def _of_rule(rule: Any, name: str) -> Iterator[Finding]:  # noqa: ANN401  (of oss2)
-    called = f"{name}: the lifecycle rule {rule.id or 'without an ID'}"
+    subject = f"{name}: the lifecycle rule {rule.id or 'without an ID'}"
     expires = rule.expiration
     if expires and (expires.days or expires.date or expires.created_before_date):
         when = f"after {expires.days} days" if expires.days else "by their age"
         yield bad(
-            f"{called} removes backups {when}, whatever the KEEP rules of clean-up say, and the "
+            f"{subject} removes backups {when}, whatever the KEEP rules of clean-up say, and the "
             "marker of the store with them",
             "Remove its expiration, or limit the rule to another prefix.",
         )
     for storage_class in sorted({one.storage_class for one in rule.storage_transitions} & _COLD):
         yield bad(
-            f"{called} moves backups to {storage_class}",
+            f"{subject} moves backups to {storage_class}",
             "Remove its transition: a restore could not read the manifests.",
         )
     aborts = rule.abort_multipart_upload
     if aborts and aborts.days is not None and aborts.days < _DAYS:
         yield warning(
-            f"{called} aborts uploads after {aborts.days} days", f"Set it to {_DAYS} days or more."
+            f"{subject} aborts uploads after {aborts.days} days", f"Set it to {_DAYS} days or more."
         )

@@ -32,11 +32,11 @@ class Timeouts(Keys, Protocol):
 
     @property
     def connect_timeout(self) -> float:
-        """Seconds for which a connection is waited for."""
+        """Return the timeout of a connection attempt in seconds."""
 
     @property
     def read_timeout(self) -> float:
-        """Seconds for which an answer is waited for."""
+        """Return the timeout of an answer in seconds."""
 
 
 class Body:
@@ -77,16 +77,16 @@ class _Response:
         """
         limit = bucket_answers.LARGEST if size is None else size
         until = time.monotonic() + _PATIENCE
-        found = bytearray()
+        content = bytearray()
         for piece in self:
-            found += piece
-            if size is None and (len(found) > limit or time.monotonic() > until):
+            content += piece
+            if size is None and (len(content) > limit or time.monotonic() > until):
                 raise ValueError("no end")
-            if len(found) > limit:
+            if len(content) > limit:
                 break
-        if size is None and not bucket_answers.is_parsable(found):
+        if size is None and not bucket_answers.is_parsable(content):
             raise ValueError("not parsable")
-        return bytes(found[:limit])
+        return bytes(content[:limit])
 
     def __iter__(self) -> Iterator[bytes]:
         if not self._is_read:  # oss2 has read an answer without content, and it can be read once
@@ -160,8 +160,8 @@ class Connection:
         from requests import utils
 
         url = self.account.endpoint.url
-        found = utils.select_proxy(url, utils.get_environ_proxies(url))
-        return f", proxy {masking.text(found)}" if found else ""
+        proxy = utils.select_proxy(url, utils.get_environ_proxies(url))
+        return f", proxy {masking.text(proxy)}" if proxy else ""
 
 
 def connected(account: Account, keys: Timeouts) -> Connection:
@@ -214,7 +214,10 @@ class Client:
     """Calls of one bucket. Expired credentials are read anew, once for each call."""
 
     def __init__(self, keys: Timeouts, url: Callable[[Account], str]) -> None:
-        """Raises ConfigError. url: how messages call the store of an account."""
+        """Connect to the bucket. Raises ConfigError.
+
+        url: returns the name of the store of an account, for messages
+        """
         self._keys = keys
         self._lock = threading.Lock()
         self._connection = connected(oss_account.of(keys), keys)
@@ -225,15 +228,15 @@ class Client:
 
     @property
     def connection(self) -> Connection:
-        """The connection that is used now."""
+        """Return the current connection."""
         with self._lock:
             return self._connection
 
     @property
     def ahead(self) -> float | None:
-        """How many seconds the clock of the server is ahead; None before an answer says so."""
-        found: float | None = self.connection.bucket.session.ahead
-        return found
+        """Return by how many seconds the server's clock is ahead; None before an answer."""
+        seconds: float | None = self.connection.bucket.session.ahead
+        return seconds
 
     def call(self, operation: str, name: str, send: Callable[[Any], T]) -> T:
         """Call OSS once, and again with new credentials where they have expired.
@@ -259,10 +262,10 @@ class Client:
             yield
         except Exception as error:
             call = Call(str(self), connection.account, operation, name)
-            found = oss_errors.translated(error, call)
-            if found is error:
+            translated = oss_errors.translated(error, call)
+            if translated is error:
                 raise
-            raise found from error
+            raise translated from error
 
     def _is_renewed(self, used: Connection) -> bool:
         """Read the credentials again; return whether there are others than those that were used."""

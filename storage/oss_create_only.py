@@ -50,7 +50,7 @@ class Guard:
             raise TakenError(f"{name}: object exists with different content")
         return dict(_FORBID)
 
-    def begun(self, name: str, key: str, facts: dict[str, str]) -> str:
+    def begin(self, name: str, key: str, facts: dict[str, str]) -> str:
         """Begin an upload; return its ID.
 
         Where the object exists, only its content tells whether that is an error: the completion
@@ -93,7 +93,7 @@ class Guard:
 
     def _upload_probe(self) -> None:
         key = self._keys.of(PROBE)
-        upload_id = self.begun(PROBE, key, {})
+        upload_id = self.begin(PROBE, key, {})
 
         def completed(bucket: Any) -> None:  # noqa: ANN401  (of oss2)
             part = bucket.upload_part(key, upload_id, 1, Body(_CONTENT))

@@ -72,12 +72,12 @@ class Call:
 
     @property
     def subject(self) -> str:
-        """What a message begins with."""
+        """Return what a message begins with."""
         return f"{self.store}: {self.name}" if self.name else self.store
 
     @property
     def key(self) -> str:
-        """The access key as messages call it."""
+        """Return the access key as messages name it."""
         return f"the access key ...{self.account.key_id[-4:]}"
 
 
@@ -95,22 +95,22 @@ class _Answer:
     def of(cls, error: Any) -> _Answer:  # noqa: ANN401  (of oss2)
         details = error.details or {}
 
-        def shown(name: str) -> str:
+        def detail(name: str) -> str:
             return foreign.printable(str(details.get(name) or ""))[:_SHOWN]
 
-        code = shown("Code") or str(error.status)
-        endpoint = shown("Endpoint")
+        code = detail("Code") or str(error.status)
+        endpoint = detail("Endpoint")
         endpoint = endpoint if _ENDPOINT.fullmatch(endpoint) else ""  # it becomes a hint
-        return cls(error.status, code, shown("Message"), endpoint, date_of(error.headers))
+        return cls(error.status, code, detail("Message"), endpoint, date_of(error.headers))
 
     @property
     def skew(self) -> timedelta:
-        """How far the clocks of this machine and of the server differ, as far as it says."""
+        """Return how far the clocks of machine and server differ; 0 if it sent no date."""
         return abs(datetime.now(timezone.utc) - self.date) if self.date else timedelta()
 
     @property
     def text(self) -> str:
-        """What the server has said."""
+        """Return the error code and the message of the server."""
         return f"{self.code}: {self.message}" if self.message else self.code
 
 
@@ -135,9 +135,9 @@ def translated(error: Exception, call: Call) -> Exception:
 
 def _of_answer(answer: _Answer, call: Call) -> StoreError:
     for judge in (_of_place, _of_rights, _of_object):
-        found = judge(answer, call)
-        if found is not None:
-            return found
+        error = judge(answer, call)
+        if error is not None:
+            return error
     text = f"{call.subject}: {call.operation}: {answer.text} (HTTP {answer.status})"
     transient = answer.status >= _SERVER or answer.status in (_REQUEST_TIMEOUT, _TOO_MANY)
     if transient or answer.code in _TRANSIENT_CODES:

@@ -25,19 +25,19 @@ class Listing:
     """Lists the bucket, page by page."""
 
     def __init__(self, client: Client, keys: Keys, page: int = _PAGE) -> None:
-        """page: objects that are asked for at once"""
+        """List with `page` objects for each request."""
         self._client = client
         self._keys = keys
         self._page = page
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """Yield the objects in a folder, sorted by name."""
-        found = Listed(self._client, self._keys, folder)
-        for page in store.limited(self._client, self._pages(found.prefix)):
+        listed = Listed(self._client, self._keys, folder)
+        for page in store.limited(self._client, self._pages(listed.prefix)):
             now = _time_of(page.headers)
             for entry in page.object_list:
-                found.add(entry.key, int(entry.size), now - entry.last_modified)
-        yield from found
+                listed.add(entry.key, int(entry.size), now - entry.last_modified)
+        yield from listed
 
     def has(self, name: str) -> bool:
         """Return whether there is an object of this name."""
@@ -47,11 +47,11 @@ class Listing:
 
     def folders(self) -> Iterator[str]:
         """Yield the folders of the hosts, sorted."""
-        found = Listed(self._client, self._keys, "")
-        for page in store.limited(self._client, self._pages(found.prefix)):
+        listed = Listed(self._client, self._keys, "")
+        for page in store.limited(self._client, self._pages(listed.prefix)):
             for prefix in page.prefix_list:
-                found.add(prefix.removesuffix("/"))
-        yield from (one.name for one in found if one.name != store.OWN_FOLDER)
+                listed.add(prefix.removesuffix("/"))
+        yield from (one.name for one in listed if one.name != store.OWN_FOLDER)
 
     def _pages(self, prefix: str) -> Iterator[Any]:
         token = ""
@@ -78,10 +78,10 @@ class Listing:
 
         None where the credentials do not allow that list.
         """
-        found = Listed(self._client, self._keys, folder)
+        listed = Listed(self._client, self._keys, folder)
         try:
-            for page in store.limited(self._client, self._upload_pages(found.prefix)):
-                yield from self._uploads_of(page, found)
+            for page in store.limited(self._client, self._upload_pages(listed.prefix)):
+                yield from self._uploads_of(page, listed)
         except DeniedError as error:
             logger.info("unfinished uploads are not listed: %s", error)
 

@@ -59,12 +59,12 @@ class Removal:
     def versioning(self) -> bool:
         """See Versioned."""
         try:
-            found = self._client.call(
+            answer = self._client.call(
                 "GetBucketVersioning", "", lambda bucket: bucket.get_bucket_versioning()
             )
         except DeniedError as error:
             raise _forbidden(error) from error
-        return bool(found.status)
+        return bool(answer.status)
 
     def allowed(self, name: str) -> bool:
         """See Probed: what is removed is an object that is not there.
@@ -123,9 +123,9 @@ class Removal:
 
         again(listed)
         versions.reverse()  # the newest goes last
-        for found in (versions, markers):
-            for begin in range(0, len(found), _AT_ONCE):
-                targets = [(one.key, one.versionid) for one in found[begin : begin + _AT_ONCE]]
+        for group in (versions, markers):
+            for begin in range(0, len(group), _AT_ONCE):
+                targets = [(one.key, one.versionid) for one in group[begin : begin + _AT_ONCE]]
                 again(functools.partial(self._remove_targets, targets))
         return sum(int(one.size) for one in versions)
 
@@ -154,9 +154,9 @@ class Removal:
             )
         except DeniedError as error:
             raise _forbidden(error) from error
-        gone = {(one.key, one.versionid) for one in answer.delete_versions}
+        removed = {(one.key, one.versionid) for one in answer.delete_versions}
         for target in targets:
-            if target not in gone:
+            if target not in removed:
                 self._remove_one(*target)
 
 

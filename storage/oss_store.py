@@ -51,14 +51,14 @@ class Options(BucketOptions):
             )
 
     @property
-    def place(self) -> str:
-        """The folder and its server, for a comparison with other sections."""
+    def location(self) -> str:
+        """Return the folder and its server, for comparison with other sections."""
         server = self.endpoint or str(self.aliyun_credentials or "")
         at = f" at {server}" if server else ""
         return f"{self.url(self.bucket_name or '(that of the credentials)')}{at}"
 
     def url(self, bucket: str) -> str:
-        """oss://BUCKET/PREFIX, without a slash at its end."""
+        """Return oss://BUCKET/PREFIX, without a slash at its end."""
         return "/".join(filter(None, (f"oss://{bucket}", self.prefix.strip("/"))))
 
 
@@ -66,7 +66,7 @@ class OssStore(BlockStore):
     """Objects of a bucket: parts are sent several at a time, each one retried."""
 
     def __init__(self, backend: OssBlocks, retries: Retries, *, memory: int | None = None) -> None:
-        """memory: bytes of small objects that may wait; None for one part"""
+        """Let up to `memory` bytes of small objects wait; None for one part."""
         waiting = backend.block_size if memory is None else memory
         super().__init__(backend, retries, parallel=_PARALLEL, memory=waiting, total=_MEMORY)
         self._backend_of_oss = backend

@@ -73,7 +73,7 @@ class Calls:
     """What one remote is asked. For several threads."""
 
     def __init__(self, shared: Shared, remote: str) -> None:
-        """remote: as rclone names it, NAME:PATH"""
+        """Call the rclone `shared` about a remote (NAME:PATH)."""
         self.remote = remote
         self.shared = shared
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class Calls:
     def _connection(self, subject: str) -> Iterator[_Socket]:
         """Give a connection; what ends it early is a TransientError, or a StoppedError."""
         daemon = self.shared.daemon()
-        connection = self._taken(daemon)
+        connection = self._take_socket(daemon)
         current = task.current()
         current.add(connection)
         try:
@@ -94,8 +94,8 @@ class Calls:
             connection.close()
             current.check()
             reason = daemon.reason() if not daemon.is_alive else ""
-            what = f"rclone has ended: {reason}" if reason else f"the call was cut off ({error})"
-            raise TransientError(f"{subject}: {what}") from error
+            problem = f"rclone has ended: {reason}" if reason else f"the call was cut off ({error})"
+            raise TransientError(f"{subject}: {problem}") from error
         except BaseException:
             connection.close()
             raise
@@ -106,14 +106,14 @@ class Calls:
         finally:
             current.remove(connection)
 
-    def _taken(self, daemon: Daemon) -> _Socket:
+    def _take_socket(self, daemon: Daemon) -> _Socket:
         with self._lock:
             fresh = time.monotonic() - _IDLE
-            found = [one for one in self._idle if one.daemon is daemon and one.used > fresh]
-            for one in set(self._idle) - set(found):
+            sockets = [one for one in self._idle if one.daemon is daemon and one.used > fresh]
+            for one in set(self._idle) - set(sockets):
                 one.close()
-            self._idle = found[:-1]
-        return found[-1] if found else _Socket(daemon)
+            self._idle = sockets[:-1]
+        return sockets[-1] if sockets else _Socket(daemon)
 
     def _begin(self, connection: _Socket, method: str, path: str, **headers: str) -> None:
         connection.putrequest(method, path, skip_accept_encoding=True)
@@ -165,9 +165,9 @@ class Calls:
             connection.send(body)
             raw = self._judged(self._answer(connection), subject)
         try:
-            found = foreign_json.load(raw, _LONGEST)
-            if isinstance(found, dict):
-                return found
+            answer = foreign_json.load(raw, _LONGEST)
+            if isinstance(answer, dict):
+                return answer
         except ValueError:
             pass  # said below
         raise StoreError(f"{subject}: {method}: the answer is none of rclone", "Check PROGRAM.")

@@ -57,15 +57,15 @@ class Program:
 
     def path(self) -> str:
         """Return the absolute path of the program. Raises StoreError where it is missing."""
-        found = shutil.which(self.program)
-        if found is None:
+        path = shutil.which(self.program)
+        if path is None:
             raise StoreError(
                 f"{self.program}: command not found",
                 "Install rclone (https://rclone.org/install/, or the package of your system), or "
                 "set PROGRAM to its absolute path.",
                 fixes.install("rclone"),
             )
-        return os.path.abspath(found)  # noqa: PTH100  (links stay)
+        return os.path.abspath(path)  # noqa: PTH100  (links stay)
 
     def check(self) -> None:
         """Raise StoreError where the program or its config file is missing or cannot be read."""
@@ -117,10 +117,10 @@ class Daemon:
         env = {**dict(program.env), "RCLONE_RC_USER": _USER, "RCLONE_RC_PASS": password}
         config = () if program.config is None else ("--config", str(program.config))
         listen = ("--rc-addr", f"unix://{self.socket}", "--temp-dir", str(spool))
-        words = (program.path(), "rcd", *program.flags, *_FIXED, *listen, *config)
+        command = (program.path(), "rcd", *program.flags, *_FIXED, *listen, *config)
         with signals.deferred(), task.entered(task.Task()):
             group = process.Group(
-                ("/bin/sh", "-c", _WATCHED, "sh", *words),
+                ("/bin/sh", "-c", _WATCHED, "sh", *command),
                 env=env,
                 stdin=subprocess.PIPE,
                 name=program.program,
@@ -137,7 +137,7 @@ class Daemon:
             text, level = str(record["msg"]), str(record["level"])
         except (ValueError, KeyError, TypeError):
             text, level = line, "error"
-        text = rclone_errors.shown(text)
+        text = rclone_errors.printable(text)
         logger.debug("rclone: %s", text)
         if text and level in ("error", "critical", "fatal"):
             self._lines.append(text)
@@ -149,7 +149,7 @@ class Daemon:
             signals.raise_lost()
             if self._group.has_ended:
                 self._group.finish()
-                ending = process.ended(self._group.wait())
+                ending = process.ending_text(self._group.wait())
                 raise rclone_errors.of_start(self._group.name, ending, self.reason())
             if time.monotonic() > until:
                 raise TransientError(f"{self._group.name}: does not listen within {_READY:.0f} s")
@@ -165,7 +165,7 @@ class Daemon:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Return whether the process still runs."""
         return not self._group.has_ended
 
     def _end(self) -> None:
@@ -183,8 +183,8 @@ class Daemon:
 
 
 def _socket_folder() -> Path:
-    found = Path(tempfile.gettempdir())
-    return found if len(str(found)) <= _LONGEST else Path("/tmp")  # noqa: S108  (private below it)
+    folder = Path(tempfile.gettempdir())
+    return folder if len(str(folder)) <= _LONGEST else Path("/tmp")  # noqa: S108  (private below it)
 
 
 def _spool_folder(work: Path) -> Path | None:
@@ -226,6 +226,6 @@ _opening = threading.Lock()
 def shared(program: Program) -> Shared:
     """Return the rclone of this process for a program."""
     with _opening:
-        if (found := _open.get(program)) is None:
-            found = _open[program] = Shared(program)
-        return found
+        if (rclone := _open.get(program)) is None:
+            rclone = _open[program] = Shared(program)
+        return rclone

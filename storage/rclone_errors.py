@@ -97,7 +97,7 @@ class DeniedError(StoreError):
     """The account may not do this."""
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text of rclone as one line that can be shown, without users of URLs."""
     first = next(iter(foreign.lines(text)), "")
     return foreign.line(_USER_OF_URL.sub("***@", first))[:_SHOWN]
@@ -105,15 +105,15 @@ def shown(text: str) -> str:
 
 def of_answer(status: int, text: str, subject: str, remote: str) -> StoreError:
     """Return the error of a call. subject: the object or the store that it was about"""
-    line = shown(text.removeprefix("panic received: fatal error: "))
+    line = printable(text.removeprefix("panic received: fatal error: "))
     if status == 404:  # noqa: PLR2004
         return MissingError(f"{subject}: no such object ({line})")
     for pattern, again, front, hint in _KNOWN:
         if re.search(pattern, line):
             kind = TransientError if again else DeniedError if pattern is _DENIED else StoreError
             kind = UnreachableError if pattern is _UNRESOLVED else kind
-            what = f"{front} ({line})" if front else line
-            return kind(f"{subject}: {what}", hint.format(remote=remote))
+            problem = f"{front} ({line})" if front else line
+            return kind(f"{subject}: {problem}", hint.format(remote=remote))
     kind = UnreachableError if reachability.tells_no_connection(line) else TransientError
     return kind(f"{subject}: {line}", _NETWORK_HINT.format(remote=remote))
 

@@ -81,13 +81,13 @@ class QuickXor:
     def hexdigest(self) -> str:
         """See Hash."""
         row = (self._row ^ int.from_bytes(self._held, "little")).to_bytes(_PERIOD, "little")
-        found = 0
+        value = 0
         for index, byte in enumerate(row):
             shift = index * _SHIFT % _WIDTH
             moved = byte << shift
-            found ^= (moved & _MASK) | (moved >> _WIDTH)
-        found ^= self._size << (_WIDTH - 64)  # the length, in the last 8 bytes
-        return found.to_bytes(_WIDTH // 8, "little").hex()
+            value ^= (moved & _MASK) | (moved >> _WIDTH)
+        value ^= self._size << (_WIDTH - 64)  # the length, in the last 8 bytes
+        return value.to_bytes(_WIDTH // 8, "little").hex()
 
 
 def _joined(number: int, rows: int) -> int:
@@ -115,7 +115,10 @@ class Hashing:
     """Takes the hash of a remote of the chunks that pass."""
 
     def __init__(self, name: str) -> None:
-        """name: of the hash; "" and sha256 for none, since the stream has that already"""
+        """Begin the named hash.
+
+        name: "" and sha256 for none, since the stream has a SHA-256 already
+        """
         self._hash = None if name in ("", "sha256") else HASHES[name]()
 
     def __call__(self, chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -48,7 +48,7 @@ class RcloneStore:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._keys = Keys("")
-        self._written: dict[str, _Written] = {}
+        self._unpublished: dict[str, _Written] = {}
         self._chosen: dict[str, StoredObject] = {}
         self._twice: dict[str, dict[str, Copies]] = {}  # what is there twice, by folder and path
         self._warned: set[str] = set()
@@ -60,17 +60,17 @@ class RcloneStore:
 
     @property
     def remote(self) -> str:
-        """The remote, as rclone names it."""
+        """Return the remote, as rclone names it."""
         return self._calls.remote
 
     @property
     def shared(self) -> Shared:
-        """The rclone that does the work."""
+        """Return the rclone that does the work."""
         return self._calls.shared
 
     @functools.cached_property
     def features(self) -> Features:
-        """What the remote can do. Raises StoreError."""
+        """Return what the remote can do. Raises StoreError."""
         return rclone_remote.features(self._calls)
 
     @property
@@ -104,7 +104,7 @@ class RcloneStore:
 
     @property
     def ahead(self) -> float | None:
-        """How many seconds the clock of the remote is ahead; None before that was asked for."""
+        """Return by how many seconds the remote's clock is ahead; None before a comparison."""
         return self._ahead
 
     def tried(self) -> None:
@@ -113,7 +113,7 @@ class RcloneStore:
         name = f".probe{filesystem_handling.PART}{uuid.uuid4().hex[:8]}"
         try:
             self.put(name, [uuid.uuid4().bytes])
-            self._delete(self._written.pop(name).path)
+            self._delete(self._unpublished.pop(name).path)
             probe = f".clock{filesystem_handling.PART}{uuid.uuid4().hex[:8]}"
             with contextlib.suppress(StoreError):  # not every remote has times
                 self._ahead = rclone_remote.clock(self._calls, self.features, self._path(probe))
@@ -153,7 +153,7 @@ class RcloneStore:
         except BaseException:
             self._drop(temporary)
             raise
-        self._written[name] = written
+        self._unpublished[name] = written
         return stored
 
     def _holds(self, path: str, written: _Written) -> bool:
@@ -173,9 +173,9 @@ class RcloneStore:
     def publish(self, names: Sequence[str]) -> None:
         """See Store: the name is looked for, then the object is moved to it."""
         for name in names:
-            if name in self._written:
-                if self._publish(self._path(name), self._written[name]):
-                    del self._written[name]
+            if name in self._unpublished:
+                if self._publish(self._path(name), self._unpublished[name]):
+                    del self._unpublished[name]
                 self.discard([name])
 
     def _publish(self, path: str, written: _Written) -> bool:
@@ -200,7 +200,7 @@ class RcloneStore:
     def discard(self, names: Sequence[str]) -> None:
         """See Store."""
         for name in names:
-            written = self._written.pop(name, None)
+            written = self._unpublished.pop(name, None)
             if written is not None:
                 self._drop(written.path)
 
@@ -272,13 +272,13 @@ class RcloneStore:
             )
         except MissingError:
             return []
-        found = [one for one in answer.get("list") or () if isinstance(one.get("Path"), str)]
+        entries = [one for one in answer.get("list") or () if isinstance(one.get("Path"), str)]
         by_path: dict[str, list[dict[str, Any]]] = {}
-        for one in found:
+        for one in entries:
             by_path.setdefault(str(one["Path"]), []).append(one)
         twice = ((path, copies) for path, copies in by_path.items() if len(copies) > 1)
         self._twice[folder] = dict(twice)
-        return found
+        return entries
 
     def _warn(self, folder: str) -> None:
         """Name what is there twice, once."""
@@ -299,12 +299,12 @@ class RcloneStore:
 
     def unfinished(self, folder: str) -> Iterator[StoreEntry]:
         """See Store. The clock of the remote is asked for: it decides what is removed."""
-        found = list(self._entries(folder, temporary=True))
-        if found and self._ahead is None:
+        entries = list(self._entries(folder, temporary=True))
+        if entries and self._ahead is None:
             probe = f"{self._path(folder)}/.clock{filesystem_handling.PART}{uuid.uuid4().hex[:8]}"
             self._ahead = rclone_remote.clock(self._calls, self.features, probe)
-            found = list(self._entries(folder, temporary=True))
-        yield from found
+            entries = list(self._entries(folder, temporary=True))
+        yield from entries
 
     def _entries(self, folder: str, *, temporary: bool) -> Iterator[StoreEntry]:
         path = self._path(folder)
@@ -318,8 +318,10 @@ class RcloneStore:
 
     def folders(self) -> Iterator[str]:
         """See Store."""
-        found = self._listed("", dirsOnly=True)
-        for name in sorted(self._keys.name(str(one["Path"])) for one in found if one.get("IsDir")):
+        entries = self._listed("", dirsOnly=True)
+        for name in sorted(
+            self._keys.name(str(one["Path"])) for one in entries if one.get("IsDir")
+        ):
             if name != store.OWN_FOLDER and not name.startswith("."):
                 yield name
 
@@ -354,10 +356,10 @@ class RcloneStore:
         if not self.features.measured:
             return None
         try:
-            found = self._calls.of_remote("operations/about", str(self)).get("free")
+            free = self._calls.of_remote("operations/about", str(self)).get("free")
         except MissingError:
             return None
-        return found if isinstance(found, int) else None
+        return free if isinstance(free, int) else None
 
 
 def address(remote: str) -> str:

@@ -17,7 +17,7 @@ class Prefetcher:
     """Small objects on their way here, each of which is handed out once."""
 
     def __init__(self, read: Callable[[str], Iterator[bytes]]) -> None:
-        """read: yields an object; called by several threads"""
+        """Prefetch with `read`, which yields an object; several threads call it."""
         self._read = read
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None

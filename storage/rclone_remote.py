@@ -53,7 +53,7 @@ class Features:
 
     @property
     def consistent(self) -> bool:
-        """Whether a listing has every object that was published before it began."""
+        """Return whether a listing has every object that was published before it began."""
         return self.kind in _CONSISTENT
 
     def __str__(self) -> str:
@@ -96,9 +96,9 @@ def kind(calls: Calls) -> str:
             return re.split("[,:]", remote[1:])[0]
         name = re.split("[,:]", remote)[0]
         about = _config(calls, name)
-        found = str(about.get("type", ""))
-        if found not in _AROUND:
-            return found
+        kind_of_remote = str(about.get("type", ""))
+        if kind_of_remote not in _AROUND:
+            return kind_of_remote
         remote = str(about.get("remote", ""))
     return ""
 
@@ -106,18 +106,18 @@ def kind(calls: Calls) -> str:
 def _config(calls: Calls, name: str) -> Mapping[str, Any]:
     """Return the settings of a remote, from the environment and from the config."""
     begin = f"RCLONE_CONFIG_{name}_".upper().replace("-", "_")
-    found = calls.call("config/get", calls.remote, name=name)
-    own = {key: os.environ.get(begin + key.upper()) for key in ("type", "remote")}
-    return {**found, **{key: value for key, value in own.items() if value}}
+    settings = calls.call("config/get", calls.remote, name=name)
+    environment = {key: os.environ.get(begin + key.upper()) for key in ("type", "remote")}
+    return {**settings, **{key: value for key, value in environment.items() if value}}
 
 
 def seconds(text: str) -> float:
     """Return a time of rclone in seconds since 1970. Raises StoreError."""
-    found = _TIME.fullmatch(text)
-    if found is None:
+    match = _TIME.fullmatch(text)
+    if match is None:
         raise StoreError(f"{text[:40]!r}: not a time of rclone")
-    whole = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00"))
-    return whole.timestamp() + float(found[2] or 0)
+    whole = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
+    return whole.timestamp() + float(match[2] or 0)
 
 
 def clock(calls: Calls, able: Features, path: str) -> float:

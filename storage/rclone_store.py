@@ -61,13 +61,13 @@ class Options(StorageKeys):
                 )
 
     @property
-    def place(self) -> str:
-        """The remote and its config file, for a comparison with other sections."""
+    def location(self) -> str:
+        """Return the remote and its config file, for comparison with other sections."""
         return f"{address(self.remote)}{f' of {self.config}' if self.config else ''}"
 
     @property
     def rclone(self) -> Program:
-        """How rclone is started."""
+        """Return how rclone is started."""
         work = self.work_folder
         env = rclone_daemon.environment()
         return Program(self.program, self.config, tuple(self.flags), work, env)
@@ -77,16 +77,16 @@ def _variable(flag: str) -> str:
     return "RCLONE_" + flag.removeprefix("--").upper().replace("-", "_")
 
 
-def _opened(options: Options) -> RcloneStore:
+def _remote_of(options: Options) -> RcloneStore:
     return RcloneStore(Calls(rclone_daemon.shared(options.rclone), options.remote))
 
 
 def open_store(options: Options) -> store.Store:
     """Return the store; the first call to it starts rclone."""
     options.rclone.check()
-    made = _opened(options)
-    log.always("%s: %s", made, made.note())
-    return made
+    remote = _remote_of(options)
+    log.always("%s: %s", remote, remote.note())
+    return remote
 
 
 def test(options: Options) -> Sequence[Finding]:
@@ -94,21 +94,24 @@ def test(options: Options) -> Sequence[Finding]:
 
     Raises StoreError where that cannot be written, read or removed.
     """
-    made = _opened(options)
-    version, able = made.version(), made.features
-    made.tried()
-    found = [Finding(f"{made} is writable: rclone {version}, {able}")]
-    found.append(Finding(f"{made}: {made.note()}"))
-    found += [account_checks.removing(made, allowed=True), *account_checks.clock(made, made.ahead)]
+    remote = _remote_of(options)
+    version, able = remote.version(), remote.features
+    remote.tried()
+    findings = [Finding(f"{remote} is writable: rclone {version}, {able}")]
+    findings.append(Finding(f"{remote}: {remote.note()}"))
+    findings += [
+        account_checks.removing(remote, allowed=True),
+        *account_checks.clock(remote, remote.ahead),
+    ]
     if not able.moves:
-        found.append(
+        findings.append(
             Finding(
-                f"{made}: the remote can neither move nor copy: every object is sent twice",
+                f"{remote}: the remote can neither move nor copy: every object is sent twice",
                 Level.WARN,
                 "Use another type of remote where that takes too long.",
             )
         )
-    return found
+    return findings
 
 
 def keys_of(where: Address) -> dict[str, str]:

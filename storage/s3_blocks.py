@@ -37,7 +37,7 @@ class S3Blocks:
     max_blocks = MAX_PARTS
 
     def __init__(self, client: Client, block_size: int = 0) -> None:
-        """block_size: bytes of a part; 0 for those of the options"""
+        """Send parts of `block_size` bytes; 0 for the size in the options."""
         self.client = client
         self.block_size = block_size or client.options.part_size * MIB
         self.keys = Keys(client.options.prefix)
@@ -137,14 +137,14 @@ class S3Blocks:
     def held(self, unpublished: Unpublished) -> Held:
         """See BlockBackend."""
         stored = unpublished.stored
-        found = self.described(stored.name)
-        if found is None:
+        answer = self.described(stored.name)
+        if answer is None:
             return Held.ABSENT
         if unpublished.content is not None:
             expected = Expected.of_content(unpublished.content, stored.sha256)
         else:
             expected = Expected.of_parts(list(map(Part.of, unpublished.tags)), stored.sha256)
-        return expected.compared(found)
+        return expected.compared(answer)
 
     # --- reading
 
@@ -153,20 +153,22 @@ class S3Blocks:
         if end is not None and end <= start:
             self.client.call("head_object", name, Key=self.keys.of(name))
             return
-        wanted = {"IfMatch": self._partly_read[name]} if start and name in self._partly_read else {}
+        parameters = (
+            {"IfMatch": self._partly_read[name]} if start and name in self._partly_read else {}
+        )
         if start or end is not None:
-            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+            parameters["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         if version := self.versions.chosen(name):
-            wanted["VersionId"] = version
+            parameters["VersionId"] = version
         try:
-            answer = self.client.call("get_object", name, Key=self.keys.of(name), **wanted)
+            answer = self.client.call("get_object", name, Key=self.keys.of(name), **parameters)
         except RangeError:
-            if "Range" not in wanted:
+            if "Range" not in parameters:
                 raise
             return
         self._partly_read[name] = str(answer.get("ETag", ""))
         chunks = self._chunks(name, answer)
-        if "Range" in wanted and not answer.get("ContentRange"):
+        if "Range" in parameters and not answer.get("ContentRange"):
             chunks = cut(chunks, start, end)
         yield from chunks
         self._partly_read.pop(name, None)

@@ -32,13 +32,13 @@ def tested(backend: S3Blocks) -> Sequence[Finding]:
     options = backend.client.options
     connection = backend.client.connection
     next(iter(backend.folders()), None)
-    found = [Finding(f"{options.url}: {connection.about()}")]
+    findings = [Finding(f"{options.url}: {connection.about()}")]
     if is_public_plaintext(connection.endpoint):
-        found.append(warning(f"{options.url}: {PLAINTEXT}", _HTTPS))
-    found.append(_create_only(backend))
-    found += [*lock(backend), *lifecycle(backend)]
-    found += account_checks.of_bucket(backend, options.hostname)
-    return [*found, *account_checks.clock(backend, backend.client.ahead)]
+        findings.append(warning(f"{options.url}: {PLAINTEXT}", _HTTPS))
+    findings.append(_create_only(backend))
+    findings += [*lock(backend), *lifecycle(backend)]
+    findings += account_checks.of_bucket(backend, options.hostname)
+    return [*findings, *account_checks.clock(backend, backend.client.ahead)]
 
 
 def _create_only(backend: S3Blocks) -> Finding:

@@ -78,9 +78,9 @@ class Expected:
         whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
         pairs = (("ChecksumSHA256", self.sha256), ("ChecksumCRC32", self.crc32))
         for name, expected in pairs:
-            found = str(answer.get(name) or "")
-            if whole and found and expected and "-" not in found:
-                return Held.OURS if found == expected else Held.OTHER
+            checksum = str(answer.get(name) or "")
+            if whole and checksum and expected and "-" not in checksum:
+                return Held.OURS if checksum == expected else Held.OTHER
         same = bool(self.etag) and str(answer.get("ETag", "")).strip('"') == self.etag
         return Held.OURS if same else Held.UNKNOWN
 

@@ -25,16 +25,16 @@ _CONNECTIONS = 32  # kept for the next calls
 _REGION = "us-east-1"  # where nothing names one
 
 
-def members(place: object, answer: Answer, name: str, *needed: str) -> Iterator[Answer]:
+def members(store: object, answer: Answer, name: str, *needed: str) -> Iterator[Answer]:
     """Yield the members of a list in an answer. Raises StoreError where one lacks a value.
 
-    place: names the store in the error
+    store: named in the error
     """
     for one in answer.get(name, ()):
         missing = [key for key in needed if one.get(key) is None]
         if missing:
             raise StoreError(
-                f"{place}: the server lists {name} without {missing[0]}",
+                f"{store}: the server lists {name} without {missing[0]}",
                 "Check ENDPOINT_URL and the server.",
             )
         yield one
@@ -63,8 +63,8 @@ class Connection:
         from botocore.httpsession import mask_proxy_url
         from botocore.utils import get_environ_proxies
 
-        found = get_environ_proxies(self.endpoint).get(urlsplit(self.endpoint).scheme, "")
-        return str(mask_proxy_url(found)) if found else ""
+        url = get_environ_proxies(self.endpoint).get(urlsplit(self.endpoint).scheme, "")
+        return str(mask_proxy_url(url)) if url else ""
 
     def about(self) -> str:
         """Return endpoint, region, credentials and proxy in one line."""
@@ -173,7 +173,7 @@ class Client:
     def __init__(
         self, options: Options, connect: Callable[[Options], Connection] = connected
     ) -> None:
-        """connect: makes a session; tests count them"""
+        """Prepare a client; `connect` makes the session at the first call."""
         self.options = options
         self._connect = connect
         self._connection: Connection | None = None
@@ -185,7 +185,7 @@ class Client:
 
     @property
     def connection(self) -> Connection:
-        """The session, made at the first question. Raises ConfigError, StoreError."""
+        """Return the session; the first call makes it. Raises ConfigError, StoreError."""
         with self._lock:
             if self._connection is None:
                 self._connection = self._connect(self.options)
@@ -198,15 +198,15 @@ class Client:
         """
         connection = self.connection
         try:
-            return self._called(connection, operation, name, parameters)
+            return self._send(connection, operation, name, parameters)
         except ExpiredError as error:
             connection = self._renewed(connection, error)
         try:
-            return self._called(connection, operation, name, parameters)
+            return self._send(connection, operation, name, parameters)
         except ExpiredError as error:
             raise StoreError(str(error), error.hint) from error
 
-    def _called(
+    def _send(
         self, connection: Connection, operation: str, name: str, parameters: Mapping[str, object]
     ) -> Answer:
         body = parameters.get("Body")
@@ -225,9 +225,9 @@ class Client:
         try:
             yield
         except Exception as error:
-            called = "".join(word.capitalize() for word in operation.split("_"))
+            api_name = "".join(word.capitalize() for word in operation.split("_"))
             key_id = connection.key_id[-4:]
-            call = Call(str(self), connection.endpoint, called, name, key_id)
+            call = Call(str(self), connection.endpoint, api_name, name, key_id)
             raise s3_errors.translated(error, call) from error
 
     @contextlib.contextmanager

@@ -37,13 +37,13 @@ _NAMED = {  # keys of the section as variables of AWS's programs
 
 def tested(options: Options) -> str:
     """Return what was found about the program. Raises StoreError where there is none."""
-    words = shlex.split(options.upload_command)
-    if not words or shutil.which(words[0]) is None:
+    arguments = shlex.split(options.upload_command)
+    if not arguments or shutil.which(arguments[0]) is None:
         raise StoreError(
-            f"UPLOAD_COMMAND: {words[0] if words else '(empty)'}: command not found",
+            f"UPLOAD_COMMAND: {arguments[0] if arguments else '(empty)'}: command not found",
             "Install it, or set its absolute path; without the key the built-in upload is used.",
         )
-    return f"UPLOAD_COMMAND: {words[0]} exists; only a run can test the upload"
+    return f"UPLOAD_COMMAND: {arguments[0]} exists; only a run can test the upload"
 
 
 class CommandUploads(Wrapping):
@@ -60,15 +60,17 @@ class CommandUploads(Wrapping):
         self._backend = backend
         self._options = backend.client.options
         self.retries: Retries = inner.retries
-        called = hashlib.sha256(self._options.url.encode()).hexdigest()[:16]
-        self._waiting = LocalStore(self._options.work_folder / _FOLDER / f"s3-upload-{called}")
+        digest = hashlib.sha256(self._options.url.encode()).hexdigest()[:16]
+        self._waiting = LocalStore(self._options.work_folder / _FOLDER / f"s3-upload-{digest}")
         self._put: dict[str, StoredObject] = {}
         self._env = self._environment()
 
     def _environment(self) -> dict[str, str]:
-        own = {variable: str(getattr(self._options, key) or "") for key, variable in _NAMED.items()}
+        variables = {
+            variable: str(getattr(self._options, key) or "") for key, variable in _NAMED.items()
+        }
         return os_works.environment(
-            {variable: value for variable, value in own.items() if value},
+            {variable: value for variable, value in variables.items() if value},
             [variable for variable in os.environ if variable.startswith("AWS_")],
             proxies=True,
         )
@@ -127,10 +129,10 @@ class CommandUploads(Wrapping):
 
     def _held(self, stored: StoredObject, expected: Expected) -> Held:
         """Compare what the server holds with the file; it is read where nothing else tells."""
-        found = self._backend.described(stored.name)
-        if found is None:
+        answer = self._backend.described(stored.name)
+        if answer is None:
             return Held.ABSENT
-        held = expected.compared(found)
+        held = expected.compared(answer)
         if held is not Held.UNKNOWN:
             return held
         read = stream.content(self.get(stored.name))

@@ -56,7 +56,7 @@ _ENTRY_STATUS = {
     "MethodNotAllowed": _NOT_ALLOWED,
 }
 _URL = re.compile(r"\"https?://[^\"]*\"|https?://\S+")
-_NOT_HTTP = "An HTTP Client raised an unhandled exception: "  # botocore's own words
+_NOT_HTTP = "An HTTP Client raised an unhandled exception: "  # the text of botocore
 _PROXY_AUTHENTICATION = "407 "
 _SERVER_HINT = "Check the state of the server. A later run tries again."
 _NETWORK_HINT = "Check ENDPOINT_URL, the network, the firewall and the proxy."
@@ -109,7 +109,7 @@ class Call:
 
     @property
     def subject(self) -> str:
-        """What a message begins with."""
+        """Return what a message begins with."""
         return f"{self.store}: {self.name}" if self.name else self.store
 
 
@@ -128,16 +128,16 @@ class _Answer:
         error = response.get("Error", {})
         data = response.get("ResponseMetadata", {})
         headers = data.get("HTTPHeaders", {})
-        shown = foreign.printable(str(error.get("Message") or ""), keep="")[:_SHOWN]
+        message = foreign.printable(str(error.get("Message") or ""), keep="")[:_SHOWN]
         region = str(headers.get("x-amz-bucket-region") or error.get("Region") or "")
         region = region if s3_http.REGION.fullmatch(region) else ""  # it becomes a hint
         status = int(data.get("HTTPStatusCode") or 0)
         code = foreign.printable(str(error.get("Code") or status), keep="")[:_SHOWN]
-        return cls(status, code, shown, region, date_of(headers))
+        return cls(status, code, message, region, date_of(headers))
 
     @property
     def text(self) -> str:
-        """What the server has said."""
+        """Return the error code and the message of the server."""
         return f"{self.code}: {self.message}" if self.message else self.code
 
 
@@ -167,9 +167,9 @@ def translated(error: Exception, call: Call) -> Exception:
 
 def _of_answer(answer: _Answer, call: Call) -> StoreError:
     for judge in _JUDGES:
-        found = judge(answer, call)
-        if found is not None:
-            return found
+        error = judge(answer, call)
+        if error is not None:
+            return error
     text = f"{call.subject}: {call.operation}: {answer.text} (HTTP {answer.status})"
     if answer.code in _TRANSIENT_CODES or answer.status in _TRANSIENT_STATUS:
         return TransientError(text, _SERVER_HINT)
@@ -180,7 +180,7 @@ def _of_answer(answer: _Answer, call: Call) -> StoreError:
 
 
 def _of_request(answer: _Answer, call: Call) -> StoreError | None:
-    """What the server does not know."""
+    """Return the error of a request that the server does not support; None for others."""
     text = f"{call.subject}: {call.operation}: {answer.text}"
     if answer.status in (501, 400) and _CONDITION.search(answer.message):
         return ConditionRefusedError(text)
@@ -193,7 +193,7 @@ def _of_request(answer: _Answer, call: Call) -> StoreError | None:
 
 
 def _of_clock(answer: _Answer, call: Call) -> StoreError | None:
-    """A clock that is wrong: only where the server says its own time."""
+    """Return the error of a wrong clock; None unless the server sent its time."""
     skew = abs(datetime.now(timezone.utc) - answer.date) if answer.date else timedelta()
     if answer.status not in (400, 401, 403) or skew <= _SKEW:
         return None
@@ -244,8 +244,8 @@ def _is_locked(answer: _Answer, call: Call) -> bool:
     """Return whether an object is kept by a lock, which some vendors answer without a 403."""
     if call.operation not in _REMOVING:
         return False
-    said = _LOCKED.search(f"{answer.code} {answer.message}")
-    return answer.status == _NOT_ALLOWED or (bool(said) and answer.status in _REFUSED_REMOVAL)
+    match = _LOCKED.search(f"{answer.code} {answer.message}")
+    return answer.status == _NOT_ALLOWED or (bool(match) and answer.status in _REFUSED_REMOVAL)
 
 
 def _of_rights(answer: _Answer, call: Call) -> StoreError | None:
@@ -285,15 +285,15 @@ def _of_place(answer: _Answer, call: Call) -> StoreError | None:
             f"{call.store}: the bucket is in the region {answer.region}",
             f"Set REGION to {answer.region}.",
         )
-    what = f"HTTP {answer.status}" if redirect else answer.text
+    reason = f"HTTP {answer.status}" if redirect else answer.text
     return StoreError(
-        f"{call.store}: {call.endpoint} sends to another server, which is not followed ({what})",
+        f"{call.store}: {call.endpoint} sends to another server, which is not followed ({reason})",
         "Set ENDPOINT_URL and REGION to those of the bucket.",
     )
 
 
 def _of_object(answer: _Answer, call: Call) -> StoreError | None:
-    """What an answer says of an object that is written or read; of other calls it says nothing."""
+    """Return the error of an object that is written or read; None for other calls."""
     writes = call.operation in _WRITING
     if answer.status == 412 and writes:  # noqa: PLR2004
         return TakenError(f"{call.name}: object exists with different content")
@@ -333,7 +333,7 @@ def _of_space(answer: _Answer, call: Call) -> StoreError | None:
 
 
 def _of_client(error: Exception, call: Call) -> StoreError:
-    """What botocore raises by itself: the connection, the credentials, the answer."""
+    """Return the error for what botocore raises itself: connection, credentials, answer."""
     from botocore import exceptions
 
     text = str(error).replace(_NOT_HTTP, "the answer cannot be read: ", 1)
@@ -363,10 +363,10 @@ def _of_client(error: Exception, call: Call) -> StoreError:
         *(exceptions.FlexibleChecksumError, exceptions.ChecksumError),
     )
     if isinstance(error, network):
-        shown = _URL.sub(call.endpoint, text).rstrip(".")  # a whole URL has 300 characters
+        message = _URL.sub(call.endpoint, text).rstrip(".")  # a whole URL has 300 characters
         absent = (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)
         kind = UnreachableError if isinstance(error, absent) else TransientError
-        return kind(f"{call.subject}: {call.operation}: {shown}", _NETWORK_HINT)
+        return kind(f"{call.subject}: {call.operation}: {message}", _NETWORK_HINT)
     return StoreError(f"{call.subject}: {call.operation}: {text}", _NETWORK_HINT)
 
 

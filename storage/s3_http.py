@@ -56,9 +56,9 @@ def moment(text: str) -> datetime:
 
     Raises ValueError where it is none.
     """
-    found = _TIME.fullmatch(text)
-    if found is not None:
-        return datetime.fromisoformat(found[1]).replace(tzinfo=timezone.utc)
+    match = _TIME.fullmatch(text)
+    if match is not None:
+        return datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc)
     if len(text) > _LONGEST_TIME:
         raise ValueError("not a time")
     from botocore.utils import parse_timestamp
@@ -92,7 +92,7 @@ class _BoundedSocket:
     def __init__(self, socket: Any) -> None:  # noqa: ANN401  (of ssl, too)
         self._socket = socket
         self._file: BinaryIO | None = None
-        self._left = _LINES
+        self._lines_left = _LINES
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._socket, name)
@@ -106,8 +106,8 @@ class _BoundedSocket:
         """Return the next line. Raises ConnectionError where the lines do not end."""
         assert self._file is not None  # noqa: S101  (by makefile)
         line = self._file.readline(_LONGEST_LINE)
-        self._left -= 1
-        if not self._left or not line.endswith(b"\n"):
+        self._lines_left -= 1
+        if not self._lines_left or not line.endswith(b"\n"):
             raise ConnectionError("the answer is cut, or does not end")
         return line
 
@@ -155,7 +155,7 @@ class Bounded:
     """The HTTP session of a client; see URLLib3Session of botocore."""
 
     def __init__(self, inner: Any, longest: int = bucket_answers.LARGEST) -> None:  # noqa: ANN401
-        """longest: bytes of an answer that is no object"""
+        """Limit answers that are no object to `longest` bytes."""
         self._inner = inner
         self._longest = longest
 

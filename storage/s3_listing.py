@@ -28,33 +28,33 @@ class Listing:
 
     def entries(self, folder: str) -> Iterator[StoreEntry]:
         """Yield the objects in a folder, sorted by name."""
-        found = Listed(self._client, self._keys, folder)
-        for page in store.limited(self._client, self._pages(found.prefix)):
+        listed = Listed(self._client, self._keys, folder)
+        for page in store.limited(self._client, self._pages(listed.prefix)):
             now = _time_of(page)
             for entry in members(self._client, page, "Contents", "Key", "Size", "LastModified"):
                 age = (now - entry["LastModified"]).total_seconds()
-                found.add(entry["Key"], entry["Size"], age)
-        yield from found
+                listed.add(entry["Key"], entry["Size"], age)
+        yield from listed
 
     def entry(self, name: str) -> Answer | None:
         """Return what the listing says of one object; None where there is none."""
         key = self._keys.of(name)
-        page = self._called(Prefix=key, MaxKeys=1)
-        found = next(members(self._client, page, "Contents", "Key", "Size"), None)
-        return found if found and found["Key"] == key else None
+        page = self._list_objects(Prefix=key, MaxKeys=1)
+        entry = next(members(self._client, page, "Contents", "Key", "Size"), None)
+        return entry if entry and entry["Key"] == key else None
 
     def folders(self) -> Iterator[str]:
         """Yield the folders of the hosts, sorted."""
-        found = Listed(self._client, self._keys, "")
-        for page in store.limited(self._client, self._pages(found.prefix)):
+        listed = Listed(self._client, self._keys, "")
+        for page in store.limited(self._client, self._pages(listed.prefix)):
             for one in members(self._client, page, "CommonPrefixes", "Prefix"):
-                found.add(one["Prefix"].removesuffix("/"))
-        yield from (one.name for one in found if one.name != store.OWN_FOLDER)
+                listed.add(one["Prefix"].removesuffix("/"))
+        yield from (one.name for one in listed if one.name != store.OWN_FOLDER)
 
     def _pages(self, prefix: str) -> Iterator[Answer]:
         following: dict[str, object] = {}
         while True:
-            page = self._called(Prefix=prefix, Delimiter="/", **following)
+            page = self._list_objects(Prefix=prefix, Delimiter="/", **following)
             yield page
             token = page.get("NextContinuationToken")
             if not page.get("IsTruncated"):
@@ -63,7 +63,7 @@ class Listing:
                 raise TransientError(f"{self._client}: the server lists no further page")
             following = {"ContinuationToken": token}
 
-    def _called(self, **parameters: object) -> Answer:
+    def _list_objects(self, **parameters: object) -> Answer:
         page = self._client.call("list_objects_v2", "", **parameters)
         if not {"IsTruncated", "KeyCount", "Name"} & set(page):
             raise TransientError(
@@ -78,10 +78,10 @@ class Listing:
         None where the server has no such list, or the credentials do not allow it. rclone answers
         404 to a bucket that never had one.
         """
-        found = Listed(self._client, self._keys, folder)
+        listed = Listed(self._client, self._keys, folder)
         try:
-            for page in store.limited(self._client, self._upload_pages(found.prefix)):
-                yield from self._uploads_of(page, found)
+            for page in store.limited(self._client, self._upload_pages(listed.prefix)):
+                yield from self._uploads_of(page, listed)
         except (DeniedError, ChecksumRefusedError) as error:  # the latter also for 501
             logger.info("unfinished uploads are not listed: %s", error)
         except MissingError:

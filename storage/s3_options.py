@@ -86,18 +86,18 @@ class Options(BucketOptions):
 
     @property
     def url(self) -> str:
-        """s3://BUCKET/PREFIX, without a slash at its end."""
+        """Return s3://BUCKET/PREFIX, without a slash at its end."""
         return "/".join(filter(None, (f"s3://{self.bucket_name}", self.prefix.strip("/"))))
 
     @property
-    def place(self) -> str:
-        """The folder and its server, for a comparison with other sections."""
+    def location(self) -> str:
+        """Return the folder and its server, for comparison with other sections."""
         server = self.endpoint_url or (f"profile {self.profile}" if self.profile else "")
         return f"{self.url} at {server.rstrip('/')}" if server else self.url
 
     @property
     def tagging(self) -> str:
-        """The tags as S3 takes them, one URL query; "" for none."""
+        """Return the tags as S3 takes them, one URL query; "" for none."""
         return urlencode(dict(tag.split("=", 1) for tag in self.tags))
 
 

@@ -83,15 +83,15 @@ class _Reader:
         from botocore.auth import S3SigV4Auth
         from botocore.httpsession import get_cert_path
 
-        found = connection.api.generate_presigned_url(
+        url = connection.api.generate_presigned_url(
             "get_object", Params={"Bucket": options.bucket_name, "Key": "k"}
         )
-        self._bucket = str(found).partition("?")[0].removesuffix("k")
+        self._bucket = str(url).partition("?")[0].removesuffix("k")
         self._auth = S3SigV4Auth(connection.credentials, "s3", connection.region)
         self._is_direct = not connection.proxy()
         self._timeout = options.read_timeout
         self._authorities = str(options.ca_bundle or get_cert_path(verify=True))
-        self._own = threading.local()  # a connection of each thread
+        self._local = threading.local()  # a connection of each thread
 
     def read(self, key: str) -> bytes | None:
         """Return an object; None where the answer is not simply its bytes."""
@@ -115,20 +115,20 @@ class _Reader:
             content = None
         if not is_whole:  # what remains of the answer is not read
             connection.close()
-            self._own.connection = None
+            self._local.connection = None
         return content if is_whole else None
 
     def _connection(self) -> http.client.HTTPConnection:
         """Return the connection of this thread."""
-        found: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
-        if found is None:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
             server = urlsplit(self._bucket)
             if server.scheme == "https":
                 context = ssl.create_default_context(cafile=self._authorities)
-                found = http.client.HTTPSConnection(
+                connection = http.client.HTTPSConnection(
                     server.netloc, timeout=self._timeout, context=context
                 )
             else:
-                found = http.client.HTTPConnection(server.netloc, timeout=self._timeout)
-            self._own.connection = found
-        return found
+                connection = http.client.HTTPConnection(server.netloc, timeout=self._timeout)
+            self._local.connection = connection
+        return connection

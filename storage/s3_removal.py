@@ -99,16 +99,16 @@ class Removal:
             versions.clear()
             markers.clear()
             for page in store.limited(self._client, self.pages(prefix)):
-                for found, name in ((versions, "Versions"), (markers, "DeleteMarkers")):
+                for group, name in ((versions, "Versions"), (markers, "DeleteMarkers")):
                     listed = members(self._client, page, name, *needed)
-                    found.extend(one for one in listed if one["Key"] in wanted)
+                    group.extend(one for one in listed if one["Key"] in wanted)
                 if len(versions) + len(markers) > MAX_VERSIONS:
                     raise StoreError(f"{self._client}: {prefix}: {_TOO_MANY}", _LIFECYCLE)
 
         again(list_all)
         versions.reverse()  # the newest goes last
-        for found in (versions, markers):
-            targets = [_target(one, versioned=versioned) for one in found]
+        for listing in (versions, markers):
+            targets = [_target(one, versioned=versioned) for one in listing]
             again(lambda targets=targets: self._remove(targets))  # type: ignore[misc]
         return sum(int(one.get("Size", 0)) for one in versions)
 
@@ -159,19 +159,19 @@ class Removal:
             self._at_once = False
             return targets
         self._require(answer.get("Errors", ()), targets)
-        gone = {(one.get("Key"), one.get("VersionId")) for one in answer.get("Deleted", ())}
-        names = {key for key, _ in gone}
+        removed = {(one.get("Key"), one.get("VersionId")) for one in answer.get("Deleted", ())}
+        names = {key for key, _ in removed}
         return [
             one
             for one in targets
-            if (one["Key"], one.get("VersionId")) not in gone
+            if (one["Key"], one.get("VersionId")) not in removed
             and ("VersionId" in one or one["Key"] not in names)
         ]
 
     def _require(self, errors: Iterable[Mapping[str, Any]], targets: Sequence[Target]) -> None:
         """Raise the error of the first key that was not removed, if there is one."""
         connection = self._client.connection
-        found: list[StoreError] = []
+        failures: list[StoreError] = []
         for entry in errors:
             name = self._keys.name(str(entry.get("Key") or targets[0]["Key"]))
             key_id = connection.key_id[-4:]
@@ -181,9 +181,9 @@ class Removal:
                 version = {"VersionId": entry["VersionId"]} if entry.get("VersionId") else {}
                 raise self._forbidden({"Key": self._keys.of(name), **version}, error) from error
             if not isinstance(error, MissingError):
-                found.append(error)
-        if found:
-            raise found[0]
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _forbidden(self, target: Target, error: DeniedError) -> ForbiddenError:
         """Return the error of an object that may not be removed, with its lock where it has one."""

@@ -67,30 +67,30 @@ class Sender:
 
     @property
     def uses_md5(self) -> bool:
-        """Whether Content-MD5 is sent instead of SHA-256 and CRC32."""
+        """Return whether Content-MD5 is sent instead of SHA-256 and CRC32."""
         return self._md5
 
     def put(self, name: str, content: Block, sha256: str, condition: Condition) -> Answer:
         """Send one whole object."""
 
-        def sent() -> Answer:
+        def send() -> Answer:
             proof = self._proof("ChecksumSHA256", s3_checksums.sha256(sha256), content)
             facts = {**self._facts(name), **proof, **condition}
-            return self._called(
+            return self._call(
                 "put_object", name, Key=self._keys.of(name), Body=Body(content), **facts
             )
 
-        return _confirmed(self._checked(sent), name, "PutObject")
+        return _confirmed(self._checked(send), name, "PutObject")
 
     def begin(self, name: str) -> Upload:
         """Begin an upload in parts."""
 
-        def sent() -> Answer:
+        def send() -> Answer:
             proof = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
             facts = {**self._facts(name), **({} if self._md5 else proof)}
-            return self._called("create_multipart_upload", name, Key=self._keys.of(name), **facts)
+            return self._call("create_multipart_upload", name, Key=self._keys.of(name), **facts)
 
-        answer = _confirmed(self._checked(sent), name, "CreateMultipartUpload", "UploadId")
+        answer = _confirmed(self._checked(send), name, "CreateMultipartUpload", "UploadId")
         return Upload(name, str(answer["UploadId"]))
 
     def part(self, upload: Upload, number: int, content: Block) -> Part:
@@ -98,8 +98,8 @@ class Sender:
         crc = s3_checksums.crc32_of(content)
         expected = s3_checksums.crc32(crc)
 
-        def sent() -> Answer:
-            return self._called(
+        def send() -> Answer:
+            return self._call(
                 "upload_part",
                 upload.name,
                 PartNumber=number,
@@ -108,7 +108,7 @@ class Sender:
                 **self._proof("ChecksumCRC32", expected, content),
             )
 
-        answer = _confirmed(self._checked(sent), upload.name, "UploadPart")
+        answer = _confirmed(self._checked(send), upload.name, "UploadPart")
         returned = answer.get("ChecksumCRC32")
         if returned and returned != expected:
             raise TransientError(
@@ -130,7 +130,7 @@ class Sender:
             "ChecksumType": "FULL_OBJECT",
             "MpuObjectSize": sum(part.size for part in parts),
         }
-        answer = self._called(
+        answer = self._call(
             "complete_multipart_upload",
             upload.name,
             MultipartUpload={"Parts": listed},
@@ -144,7 +144,7 @@ class Sender:
         """Return the parameters of a call that belongs to an upload."""
         return {"Key": self._keys.of(upload.name), "UploadId": upload.id}
 
-    def _called(self, operation: str, name: str, **parameters: object) -> Answer:
+    def _call(self, operation: str, name: str, **parameters: object) -> Answer:
         return self._client.call(operation, name, **parameters)
 
     def _proof(self, kind: str, value: str, content: Block) -> dict[str, str]:

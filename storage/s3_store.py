@@ -30,7 +30,7 @@ class S3Store(BlockStore):
     """Objects of a bucket: parts are sent several at a time, each one retried."""
 
     def __init__(self, backend: S3Blocks, retries: Retries, *, memory: int | None = None) -> None:
-        """memory: bytes of small objects that may wait; None for one part"""
+        """Let up to `memory` bytes of small objects wait; None for one part."""
         waiting = backend.block_size if memory is None else memory
         super().__init__(backend, retries, parallel=_PARALLEL, memory=waiting, total=_MEMORY)
         self.backend = backend
@@ -82,8 +82,8 @@ def open_store(options: Options) -> store.Store:
     if is_public_plaintext(client.connection.endpoint):
         logger.warning("%s: %s", client, PLAINTEXT)
     backend = S3Blocks(client)
-    made = S3Store(backend, Retries(options.retry_wait))
-    return s3_command.CommandUploads(made, backend) if options.upload_command else made
+    blocks = S3Store(backend, Retries(options.retry_wait))
+    return s3_command.CommandUploads(blocks, backend) if options.upload_command else blocks
 
 
 def test(options: Options) -> Sequence[Finding]:

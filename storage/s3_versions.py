@@ -39,18 +39,18 @@ class Versions:
         """See Choosing. Raises TransientError."""
         try:
             several = self._of(stored)
-            found = next((one for one in several if self._is(stored, one)), None)
+            version = next((one for one in several if self._is(stored, one)), None)
         except TransientError:
             raise
         except StoreError as error:  # these credentials may not, or the server cannot
             logger.info("%s: older versions are not read: %s", self._client, error)
             self._usable = False
             return
-        if found is not None and not found.get("IsLatest"):
-            self._chosen[stored.name] = str(found["VersionId"])
+        if version is not None and not version.get("IsLatest"):
+            self._chosen[stored.name] = str(version["VersionId"])
             logger.warning(
                 "%s: %s was replaced: its version of %s is read, which is what was stored",
-                *(self._client, stored.name, found.get("LastModified")),
+                *(self._client, stored.name, version.get("LastModified")),
             )
 
     def holds(self, stored: StoredObject) -> bool:
@@ -83,15 +83,15 @@ class Versions:
             return True
 
     def _list(self, prefix: str) -> None:
-        found: dict[str, list[Answer]] = {}
+        by_key: dict[str, list[Answer]] = {}
         number = 0
         for page in store.limited(self._client, self._removal.pages(prefix)):
             for one in members(self._client, page, "Versions", "Key", "VersionId"):
-                found.setdefault(one["Key"], []).append(one)
+                by_key.setdefault(one["Key"], []).append(one)
                 number += 1
             if number > MAX_VERSIONS:
                 raise StoreError(f"{self._client}: {prefix}: more than {MAX_VERSIONS} versions")
-        self._several |= {key: versions for key, versions in found.items() if len(versions) > 1}
+        self._several |= {key: versions for key, versions in by_key.items() if len(versions) > 1}
 
     def _is(self, stored: StoredObject, version: Answer) -> bool:
         """Return whether a version has the size and the SHA-256 of what was stored."""

@@ -82,19 +82,19 @@ class Server:
 
         verbose: ssh also writes the fingerprint of the server's key to its standard error
         """
-        own = [*_FIXED, f"ConnectTimeout={max(1, round(self.connect_timeout))}"]
+        options = [*_FIXED, f"ConnectTimeout={max(1, round(self.connect_timeout))}"]
         if self.known_hosts is not None:
-            own += [
+            options += [
                 f"UserKnownHostsFile={_quoted(self.known_hosts)}",
                 "GlobalKnownHostsFile=/dev/null",
             ]
         if self.key is not None:
-            own += [f"IdentityFile={_quoted(self.key)}", "IdentitiesOnly=yes"]
-        words = ["ssh", "-T", "-x", *(word for one in own for word in ("-o", one))]
-        words += ["-v"] if verbose else []
-        words += ["-l", self.user] if self.user else []
-        words += ["-p", str(self.port)] if self.port else []
-        return words
+            options += [f"IdentityFile={_quoted(self.key)}", "IdentitiesOnly=yes"]
+        arguments = ["ssh", "-T", "-x", *(word for one in options for word in ("-o", one))]
+        arguments += ["-v"] if verbose else []
+        arguments += ["-l", self.user] if self.user else []
+        arguments += ["-p", str(self.port)] if self.port else []
+        return arguments
 
     def check_files(self) -> None:
         """Raise StoreError where a file that a key names cannot be read."""
@@ -116,11 +116,11 @@ class Server:
         """
         text = "\n".join(lines)
         for pattern, make in _REASONS:
-            if (found := re.search(pattern, text, re.M)) is not None:
+            if (match := re.search(pattern, text, re.M)) is not None:
                 problem, hint = make
-                what = problem.format(*map(foreign.line, found.groups()))
+                filled = problem.format(*map(foreign.line, match.groups()))
                 kind = UnreachableError if pattern is _UNRESOLVED else StoreError
-                return kind(f"{self}: {what}", self._filled(hint))
+                return kind(f"{self}: {filled}", self._filled(hint))
         closed = f"the server has closed the connection (ssh {ending})"
         reason = foreign.line(_reason(lines)) or (closed if connected else f"ssh {ending}")
         if connected or _BUSY.search(text):
@@ -134,8 +134,8 @@ class Server:
 
     def _filled(self, hint: str) -> str:
         name = f"[{self.host}]:{self.port}" if self.port and self.port != _SSH else self.host
-        known = f" -f {shlex.quote(str(self.known_hosts))}" if self.known_hosts else ""
-        forget = f"ssh-keygen -R {shlex.quote(name)}{known}"
+        fields = f" -f {shlex.quote(str(self.known_hosts))}" if self.known_hosts else ""
+        forget = f"ssh-keygen -R {shlex.quote(name)}{fields}"
         return hint.format(
             forget=forget,
             login=self.login(),
@@ -146,11 +146,11 @@ class Server:
 
     def login(self, *more: str) -> str:
         """Return the command by which a person logs in to the same account."""
-        words = ["ssh", *more]
-        words += ["-i", str(self.key)] if self.key else []
-        words += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
-        words += ["-p", str(self.port)] if self.port else []
-        return shlex.join([*words, f"{self.user}@{self.host}" if self.user else self.host])
+        command = ["ssh", *more]
+        command += ["-i", str(self.key)] if self.key else []
+        command += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
+        command += ["-p", str(self.port)] if self.port else []
+        return shlex.join([*command, f"{self.user}@{self.host}" if self.user else self.host])
 
 
 _SSH = 22

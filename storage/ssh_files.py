@@ -199,12 +199,12 @@ def make_folders(sftp: Sftp, path: bytes) -> None:
 def listed(sftp: Sftp, path: bytes) -> Iterator[tuple[str, Attributes]]:
     """Yield the names in a folder, sorted, with what they stand for; nothing if it is missing."""
     try:
-        found = sftp.listing(path)
+        entries = sftp.listing(path)
     except StatusError as error:
         if error.code == Code.NO_SUCH_FILE:
             return
         raise
-    for raw, about in sorted(found, key=lambda one: os.fsdecode(one[0])):
+    for raw, about in sorted(entries, key=lambda one: os.fsdecode(one[0])):
         target = sftp.stat(path + b"/" + raw) if about.is_link else about
         if target is not None:
             yield os.fsdecode(raw), target

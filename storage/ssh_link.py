@@ -54,20 +54,20 @@ def result(future: concurrent.futures.Future[T], until: float | None = None) -> 
 class Link:
     """One ssh. It belongs to no item: other items go on where one is stopped."""
 
-    def __init__(self, server: Server, words: list[str], *, verbose: bool = False) -> None:
-        """Start it. words: options of ssh, the host, and a command."""
+    def __init__(self, server: Server, arguments: list[str], *, verbose: bool = False) -> None:
+        """Start ssh. arguments: its options, the host, and a command"""
         self.server = server
         self.connected = False  # whether the server has answered; set by the user of the link
         self.fingerprint = ""  # of the server's key, where `verbose`
-        self._said = process.StderrTail(self._notice)
+        self._stderr = process.StderrTail(self._notice)
         self._sending = threading.Lock()
         with signals.deferred(), task.entered(task.Task()):
             self._group = process.Group(
-                [*server.argv(verbose=verbose), *words], stdin=subprocess.PIPE, name="ssh"
+                [*server.argv(verbose=verbose), *arguments], stdin=subprocess.PIPE, name="ssh"
             )
             popen = self._group.popen
             assert popen.stdin and popen.stdout and popen.stderr  # noqa: S101, PT018
-            self._group.drain(popen.stderr, self._said.take)
+            self._group.drain(popen.stderr, self._stderr.take)
         self._out, self._in = popen.stdin, popen.stdout
         for pipe in (self._out, self._in):
             pipes.widen(pipe)
@@ -89,23 +89,23 @@ class Link:
                 self.close()  # half a message: nothing more can follow
                 raise
 
-    def _write(self, left: list[memoryview]) -> None:
+    def _write(self, remaining: list[memoryview]) -> None:
         poll = select.poll()
         descriptor = self._out.fileno()
         poll.register(descriptor, select.POLLOUT)
-        while left:
+        while remaining:
             try:
-                written = os.writev(descriptor, left)
+                written = os.writev(descriptor, remaining)
             except BlockingIOError:
                 if not poll.poll(task.TICK * 1000):
                     task.current().check()
                     signals.raise_lost()
                 continue
             task.current().touch()
-            while left and written >= len(left[0]):
-                written -= len(left.pop(0))
-            if left:
-                left[0] = left[0][written:]
+            while remaining and written >= len(remaining[0]):
+                written -= len(remaining.pop(0))
+            if remaining:
+                remaining[0] = remaining[0][written:]
 
     def read(self, size: int) -> bytes:
         """Return exactly so many bytes; fewer at the end. For one thread alone."""
@@ -130,8 +130,8 @@ class Link:
             code = None
         self._group.finish()
         self.close()
-        ending = "does not end" if code is None else process.ended(code)
-        lines = [*foreign.lines(output), *foreign.lines(self._said.text())]
+        ending = "does not end" if code is None else process.ending_text(code)
+        lines = [*foreign.lines(output), *foreign.lines(self._stderr.text())]
         return self.server.error(lines, ending, connected=self.connected)
 
     def close(self) -> None:

@@ -44,8 +44,9 @@ class SshStore:
         retries: Retries | None = None,
         small: int = _SMALL,
     ) -> None:
-        """folder: absolute, or relative to the home of the account; created by the first put.
+        """Use a folder, which the first `put` creates.
 
+        folder: absolute, or relative to the home of the account
         retries: of logging in again while an object is written
         small: bytes of an object that is read back without asking the shell
         """
@@ -173,7 +174,7 @@ class SshStore:
             try:
                 with self._judging(path):  # while a full disk is still full
                     if sftp.stat(path, asked) is None:
-                        stored = self._written(file, temporary, name, content)
+                        stored = self._write(file, temporary, name, content)
                         self._unpublished[name] = temporary, stored
                         return stored
             except BaseException:
@@ -183,7 +184,7 @@ class SshStore:
         stream.drained(content)
         return self._accept_existing(path, store.StoredObject(name, content.size, content.sha256))
 
-    def _written(
+    def _write(
         self, file: ssh_files.NewFile, path: bytes, name: str, content: stream.Content
     ) -> store.StoredObject:
         size = file.write(content, self._retries, name)
@@ -320,17 +321,17 @@ class SshStore:
     def _files(self, folder: str, *, temporary: bool) -> Iterator[store.StoreEntry]:
         path = self._path(folder)
         with self._explaining(path) as sftp:
-            found = list(ssh_files.listed(sftp, path))
-            now = self._session.now() if found else 0.0
-        for name, about in found:
+            entries = list(ssh_files.listed(sftp, path))
+            now = self._session.now() if entries else 0.0
+        for name, about in entries:
             if filesystem_handling.is_temporary(name) is temporary and about.is_file:
                 yield store.StoreEntry(f"{folder}/{name}", about.size, now - about.mtime)
 
     def folders(self) -> Iterator[str]:
         """See Store."""
         with self._explaining(self._folder) as sftp:
-            found = list(ssh_files.listed(sftp, self._folder))
-        for name, about in found:
+            entries = list(ssh_files.listed(sftp, self._folder))
+        for name, about in entries:
             if about.is_folder and name != store.OWN_FOLDER and not name.startswith("."):
                 yield name
 

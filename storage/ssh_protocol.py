@@ -90,17 +90,17 @@ class Attributes:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a regular file; True where that is not said."""
+        """Return whether it is a regular file; True if the server does not say."""
         return self.permissions is None or stat.S_ISREG(self.permissions)
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder."""
+        """Return whether it is a folder."""
         return self.permissions is not None and stat.S_ISDIR(self.permissions)
 
     @property
     def is_link(self) -> bool:
-        """Whether it is a symbolic link."""
+        """Return whether it is a symbolic link."""
         return self.permissions is not None and stat.S_ISLNK(self.permissions)
 
 
@@ -138,7 +138,7 @@ class Reader:
 
     @property
     def has_more(self) -> bool:
-        """Whether fields are left."""
+        """Return whether fields are left."""
         return self._at < len(self._raw)
 
     def take(self, size: int) -> bytes:

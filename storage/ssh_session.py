@@ -28,7 +28,10 @@ class Session:
     """
 
     def __init__(self, server: Server, *, with_shell: bool = True, verbose: bool = False) -> None:
-        """with_shell: whether to ask for one. verbose: learn the key of the server as well"""
+        """Prepare a session.
+
+        with_shell: whether to start a shell as well. verbose: learn the key of the server too
+        """
         self.server = server
         self.shell_proven = False
         self.clock: float | None = None

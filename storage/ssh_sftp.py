@@ -65,7 +65,7 @@ class Sftp:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._error: StoreError | None = None
-        self._heard = 0.0  # when the last answer came, on the monotonic clock
+        self._last_answer = 0.0  # when the last answer came, on the monotonic clock
         self._noise = bytearray()  # what came before the first packet
         self._hello: concurrent.futures.Future[bytes] = concurrent.futures.Future()
         threading.Thread(target=self._receive, daemon=True).start()
@@ -83,7 +83,7 @@ class Sftp:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the connection still stands."""
+        """Return whether the connection still stands."""
         return self._error is None
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ class Sftp:
 
     def _dispatch(self, body: bytes) -> None:
         number = int.from_bytes(body[1:5], "big")
-        self._heard = time.monotonic()
+        self._last_answer = time.monotonic()
         with self._lock:
             future = self._waiting.pop(number, None)
         if future is None:
@@ -191,11 +191,11 @@ class Sftp:
         """
         began = time.monotonic()
         while True:
-            until = max(began, self._heard) + _SILENT
+            until = max(began, self._last_answer) + _SILENT
             try:
                 return ssh_link.result(future, until)
             except TimeoutError:
-                if until >= max(began, self._heard) + _SILENT:
+                if until >= max(began, self._last_answer) + _SILENT:
                     self.close()
                     error = ssh_link.late(self.server)
                     raise StoreError(str(error), error.hint) from None
@@ -211,8 +211,8 @@ class Sftp:
         """Return how many bytes one request may read, and write."""
         if LIMITS not in self.extensions:
             return _PACKET, _PACKET
-        found = self.answer(self.request(Kind.EXTENDED, text(LIMITS)), Kind.EXTENDED_REPLY)
-        _packet, largest_read, largest_write = found.u64(), found.u64(), found.u64()
+        answer = self.answer(self.request(Kind.EXTENDED, text(LIMITS)), Kind.EXTENDED_REPLY)
+        _packet, largest_read, largest_write = answer.u64(), answer.u64(), answer.u64()
         most = LONGEST // 2
         return tuple(min(size or _PACKET, most) for size in (largest_read, largest_write))  # type: ignore[return-value]
 
@@ -284,24 +284,24 @@ class Sftp:
 
     def listing(self, folder: bytes) -> list[tuple[bytes, Attributes]]:
         """Return what a folder holds; links are not followed."""
-        opened = self.request(Kind.OPENDIR, text(folder))
-        handle = self.answer(opened, Kind.HANDLE).text()
-        found: list[tuple[bytes, Attributes]] = []
+        request = self.request(Kind.OPENDIR, text(folder))
+        handle = self.answer(request, Kind.HANDLE).text()
+        entries: list[tuple[bytes, Attributes]] = []
         try:
-            for asked in itertools.count(1):
-                if asked + len(found) > _MOST:
+            for count in itertools.count(1):
+                if count + len(entries) > _MOST:
                     raise StoreError(
                         f"{self.server}: the listing does not end", "Check the server."
                     )
                 fields = self.answer(self.request(Kind.READDIR, text(handle)), Kind.NAME)
                 for _ in range(fields.u32()):
                     name, _long = fields.text(), fields.text()
-                    found.append((name, fields.attributes()))
+                    entries.append((name, fields.attributes()))
         except StatusError as error:
             if error.code != Code.EOF:
                 raise
         self.shut(handle)
-        return [one for one in found if one[0] not in (b".", b"..")]
+        return [one for one in entries if one[0] not in (b".", b"..")]
 
     def make_folder(self, path: bytes) -> None:
         """Create a folder, for its owner alone."""
@@ -331,10 +331,10 @@ class Sftp:
         """Return the bytes that are left for the account at a path; None if that is not known."""
         if STATVFS not in self.extensions:
             return None
-        found = self.answer(
+        answer = self.answer(
             self.request(Kind.EXTENDED, text(STATVFS), text(path)), Kind.EXTENDED_REPLY
         )
-        _block, fragment, _blocks, _free, available = (found.u64() for _ in range(5))
+        _block, fragment, _blocks, _free, available = (answer.u64() for _ in range(5))
         return fragment * available
 
 
@@ -344,11 +344,11 @@ WRITE_NEW = Flag.READ | Flag.WRITE | Flag.CREAT | Flag.EXCL
 def _extensions(raw: bytes) -> dict[bytes, bytes]:
     """Return the extensions that the packet VERSION names, with their versions."""
     fields = Reader(raw[5:])
-    found = {}
+    versions = {}
     while fields.has_more:
         name = fields.text()
-        found[name] = fields.text()
-    return found
+        versions[name] = fields.text()
+    return versions
 
 
 def blocks(chunks: Iterable[bytes], size: int) -> Iterator[bytes | memoryview]:

@@ -70,8 +70,8 @@ class Shell:
 
     def sha256(self, path: bytes) -> str:
         """Return the SHA-256 of a file as the server reads it; "" where it cannot."""
-        found = self._ask(b"sum", path)
-        return found if _SHA256.fullmatch(found) else ""
+        checksum = self._ask(b"sum", path)
+        return checksum if _SHA256.fullmatch(checksum) else ""
 
     def sync(self, path: bytes) -> bool:
         """Write what the server holds of a file or folder to its disk; return whether it did."""
@@ -98,8 +98,8 @@ class Shell:
         begin = b"%s %d " % (self._word, number)
         while True:
             line = self._next_line(until)
-            _, found, answer = line.partition(begin)
-            if found:
+            _, mark, answer = line.partition(begin)
+            if mark:
                 return foreign.decoded(answer).strip()
 
     def _next_line(self, until: float | None) -> bytes:

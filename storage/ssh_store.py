@@ -51,19 +51,19 @@ class Options(StorageKeys):
 
     @property
     def server(self) -> Server:
-        """The account that is logged in to."""
+        """Return the account to log in to."""
         return Server(
             self.host, self.port, self.user, self.key, self.known_hosts, self.connect_timeout
         )
 
     @property
-    def place(self) -> str:
-        """The folder and its account, for a comparison with other sections."""
+    def location(self) -> str:
+        """Return the folder and its account, for comparison with other sections."""
         return ssh_objects.address(self.server, self.folder)
 
     @property
     def folder(self) -> str:
-        """The folder of the store; "." is the home of the account."""
+        """Return the folder of the store; "." is the home of the account."""
         below = self.remote_dir.removeprefix("~/") if self.remote_dir != "~" else "."
         return below.rstrip("/") or ("/" if self.remote_dir.startswith("/") else ".")
 
@@ -113,4 +113,4 @@ def keys_of(address: Address) -> dict[str, str]:
 
 def describe(options: Options) -> str:
     """Return where the objects of this host lie, for messages."""
-    return f"{options.place}/{options.hostname}"
+    return f"{options.location}/{options.hostname}"

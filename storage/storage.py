@@ -48,7 +48,7 @@ class Options(StorageKeys):
     @classmethod
     def variants(cls) -> tuple[str, Mapping[str, type[StorageKeys]]]:
         """Return the key that chooses the store, and the keys of each store by its value."""
-        stores = {name: found.Options for name, found in destinations().items()}
+        stores = {name: module.Options for name, module in destinations().items()}
         return "DESTINATION", stores
 
 
@@ -109,12 +109,14 @@ def work(options: StorageKeys) -> Result:
 
 def _checked(options: StorageKeys) -> Result:
     """Return what the test of the store found. Raises StoreError for the first fault."""
-    found = [Finding(one) if isinstance(one, str) else one for one in test(options)]
-    for one in found:
+    findings = [Finding(one) if isinstance(one, str) else one for one in test(options)]
+    for one in findings:
         if one.level is Level.BAD:
             raise StoreError(one.text, one.hint)
-    good = "; ".join(one.text for one in found if one.level is Level.OK)
-    return Result(Status.OK, good, warnings=tuple(w.text for w in found if w.level is Level.WARN))
+    good = "; ".join(one.text for one in findings if one.level is Level.OK)
+    return Result(
+        Status.OK, good, warnings=tuple(w.text for w in findings if w.level is Level.WARN)
+    )
 
 
 def _upload(options: StorageKeys) -> Result:
@@ -126,7 +128,7 @@ def _upload(options: StorageKeys) -> Result:
             f"no files to store in {folders}",
             "Set TARGETS to the folder that the earlier sections wrote to.",
         )
-    target = stalls.watched(options.stall_timeout, lambda: _opened(options))
+    target = stalls.watched(options.stall_timeout, lambda: _store_of(options))
     folder = WorkFolder()
     recorded, others = folder.sets(files)
     complete, errors = work_folder.complete_sets(others)
@@ -138,18 +140,20 @@ def _upload(options: StorageKeys) -> Result:
         try:
             items.append(_store(parts, target, folder, options))
             sources += parts
-        except Exception as error:  # noqa: BLE001  (see crash.known)
-            text, hint = store.explained(crash.known(error), target)
+        except Exception as error:  # noqa: BLE001  (see crash.reportable)
+            text, hint = store.explained(crash.reportable(error), target)
             lost += 1
             hints.setdefault(hint)
             if text not in errors:
                 errors.append(text)
-    result = _result(options, items, sources, store.note(target) + store.beside(target, sources))
+    result = _result(
+        options, items, sources, store.note(target) + store.same_disk_note(target, sources)
+    )
     if errors:
-        what = f"{errors[0]} ({lost} not stored; {result.message})"
+        message = f"{errors[0]} ({lost} not stored; {result.message})"
         hint = "\n".join(filter(None, hints))
         return dataclasses.replace(
-            result, status=Status.FAILED, message=what, hint=hint, warnings=tuple(errors[1:])
+            result, status=Status.FAILED, message=message, hint=hint, warnings=tuple(errors[1:])
         )
     return dataclasses.replace(result, removable=_removable(options, sources))
 
@@ -213,27 +217,27 @@ def _targets(options: StorageKeys) -> Paths:
 
 def _files(options: StorageKeys) -> list[Path]:
     """Return every file to store. Raises StoreError where two have one name."""
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for file in (entry.path for entry in targets.files(_targets(options), StoreError)):
-        if file.name in found:
+        if file.name in by_name:
             raise StoreError(
                 f"two files would both be stored as {file.name}", "Rename one of them."
             )
-        found[file.name] = file
-    return list(found.values())
+        by_name[file.name] = file
+    return list(by_name.values())
 
 
 def open_store(options: StorageKeys) -> store.Store:
     """Return the store of a section. Raises BackupError or OSError where it cannot be reached."""
-    opened = _opened(options)
-    itself = store.ability(opened, SelfRetrying)  # type: ignore[type-abstract]
-    return Retrying(opened, itself.retries if itself else Retries(options.retry_wait))
+    inner = _store_of(options)
+    itself = store.ability(inner, SelfRetrying)  # type: ignore[type-abstract]
+    return Retrying(inner, itself.retries if itself else Retries(options.retry_wait))
 
 
-def _opened(options: StorageKeys) -> store.Store:
+def _store_of(options: StorageKeys) -> store.Store:
     """Return the store, which shares the limits of its rates with all stores of this process."""
-    opened: store.Store = destinations()[options.destination].open_store(options)
-    return rate_limit.limited(opened, options.limit_upload, options.limit_download)
+    destination_store: store.Store = destinations()[options.destination].open_store(options)
+    return rate_limit.limited(destination_store, options.limit_upload, options.limit_download)
 
 
 def keys_of(url: str, endpoint: str) -> dict[str, str]:

@@ -12,25 +12,25 @@ from tools.base.result import Result, Status
 from tools.flow.store import Store, StoreEntry
 
 
-def listing(options: StorageKeys, place: Store) -> Result:
+def listing(options: StorageKeys, store: Store) -> Result:
     """Return the objects of this host: size in bytes, age in hours, name."""
-    entries = list(place.entries(options.hostname))
+    entries = list(store.entries(options.hostname))
     lines = [
         f"{entry.size:>14} {entry.age / 3600:>9.1f} h  {foreign.printable(entry.name)}"
         for entry in entries
     ]
-    return dataclasses.replace(_sum(options, place, entries), details=tuple(lines))
+    return dataclasses.replace(_sum(options, store, entries), details=tuple(lines))
 
 
-def size(options: StorageKeys, place: Store) -> Result:
+def size(options: StorageKeys, store: Store) -> Result:
     """Return how many objects of this host there are, and their bytes."""
-    return _sum(options, place, list(place.entries(options.hostname)))
+    return _sum(options, store, list(store.entries(options.hostname)))
 
 
-def _sum(options: StorageKeys, place: Store, entries: Sequence[StoreEntry]) -> Result:
+def _sum(options: StorageKeys, store: Store, entries: Sequence[StoreEntry]) -> Result:
     total = sum(entry.size for entry in entries)
     count = date_str_utils.count(len(entries), "file")
-    text = f"{options.hostname}: {count}, {date_str_utils.human_size(total)}, in {place}"
+    text = f"{options.hostname}: {count}, {date_str_utils.human_size(total)}, in {store}"
     return Result(Status.OK, text, items=len(entries), bytes=total)
 
 

@@ -50,10 +50,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    checkout: Path, *words: str | Path, code: int = 0, cwd: str = "/"
+    checkout: Path, *arguments: str | Path, code: int = 0, cwd: str = "/"
 ) -> subprocess.CompletedProcess[str]:
     """A Python program of the copy; it must end with this code."""
-    command = [sys.executable, *map(str, words)]
+    command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(
         command, cwd=checkout if cwd == "" else cwd, capture_output=True, text=True, check=False
     )
@@ -100,13 +100,13 @@ def test_a_new_source_and_a_new_store_run_and_restore(checkout: Path, tmp_path: 
 
 
 def test_the_keys_of_the_new_store_are_those_of_the_section(checkout: Path) -> None:
-    given = ("--HOSTNAME", "srv", "--DESTINATION", "database")
-    done = run(checkout, checkout / "storage/storage.py", *given, code=2)
+    arguments = ("--HOSTNAME", "srv", "--DESTINATION", "database")
+    done = run(checkout, checkout / "storage/storage.py", *arguments, code=2)
     assert "DATABASE is required with DESTINATION database" in done.stderr
     assert "--DATABASE" in run(checkout, checkout / "storage/storage.py", "--help").stdout
 
 
 def test_the_new_store_passes_the_suite_of_all_stores(checkout: Path) -> None:
-    words = ("-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "database")
-    done = run(checkout, *words, "tests/storage/test_store_contract.py", cwd="")
+    arguments = ("-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "database")
+    done = run(checkout, *arguments, "tests/storage/test_store_contract.py", cwd="")
     assert int(done.stdout.split(" passed")[0].split()[-1]) > 40

@@ -85,13 +85,13 @@ def test_values_with_every_shell_sign_arrive_unchanged_in_three_languages(system
     system.module("sh", f'printf "%s\\0" "$@" > {out}/flat.out', "flat.sh")
     assert system.result()["status"] == "ok"
     for name in ("sh", "pl", "py"):
-        words = (out / f"{name}.out").read_bytes().decode().split("\0")[:-1]
-        pairs = dict(zip(words[::2], words[1::2], strict=True))
+        arguments = (out / f"{name}.out").read_bytes().decode().split("\0")[:-1]
+        pairs = dict(zip(arguments[::2], arguments[1::2], strict=True))
         assert pairs["--VALUE"] == SHELL_SIGNS
         assert (pairs["--DASH"], pairs["--NUMBER"]) == ("-r", "7")
         assert (pairs["--YES"], pairs["--LIST"]) == ("True", "a b")
         assert pairs["--HOSTNAME"] == "srv-test"
-        assert words.index("--VALUE") < words.index("--HOSTNAME")
+        assert arguments.index("--VALUE") < arguments.index("--HOSTNAME")
     flat = (out / "flat.out").read_bytes().decode().split("\0")[:-1]
     assert flat == ["-avz", SHELL_SIGNS]
 
@@ -117,12 +117,14 @@ def test_the_exit_code_of_a_module_counts_and_unknown_means_failure(
 
 
 def test_a_result_file_tells_more_and_the_worse_of_the_two_counts(system: System) -> None:
-    told = '{"status": "incomplete", "message": "two left out", "warnings": ["x", "y"], "new": 1}'
-    system.module("own", f"echo '{told}' > $NC_BACKUP_RESULT", "own.sh")
+    result_json = (
+        '{"status": "incomplete", "message": "two left out", "warnings": ["x", "y"], "new": 1}'
+    )
+    system.module("own", f"echo '{result_json}' > $NC_BACKUP_RESULT", "own.sh")
     system.module("own", 'echo \'{"status": "ok"\' > $NC_BACKUP_RESULT', "cut.sh")
-    own = {**execute("own"), "EXECUTE_WITH": "bash"}
+    section = {**execute("own"), "EXECUTE_WITH": "bash"}
     system.configure(
-        {"OWN": {**own, "EXECUTABLE": "own.sh"}, "CUT": {**own, "EXECUTABLE": "cut.sh"}}
+        {"OWN": {**section, "EXECUTABLE": "own.sh"}, "CUT": {**section, "EXECUTABLE": "cut.sh"}}
     )
     first, cut = system.result()["sections"]
     assert (first["status"], first["message"], first["warnings"]) == (
@@ -167,8 +169,8 @@ def test_a_hanging_module_is_ended_with_its_whole_group(system: System) -> None:
     pids = system.folder / "pids"
     text = f"trap '' TERM; sleep 300 & echo $! $$ > {pids}; wait; sleep 300"
     system.module("own", text, "own.sh")
-    own = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh", "TIMEOUT": "1s"}
-    system.configure({"OWN": own})
+    section = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh", "TIMEOUT": "1s"}
+    system.configure({"OWN": section})
     result = system.result()
     assert result["status"] == "failed"
     assert "TIMEOUT" in result["sections"][0]["message"]
@@ -286,8 +288,8 @@ def test_a_failed_source_is_never_stored_and_the_others_are(system: System) -> N
     sections = system.full_sections()
     text = 'mkdir -p "$4/own"; echo half > "$4/own/dump.sql"; exit 1'
     system.module("own", text, "own.sh")
-    own = {**execute("own", X="1", WORK_FOLDER=str(system.work)), "EXECUTE_WITH": "bash"}
-    system.configure({"OWN": {**own, "EXECUTABLE": "own.sh"}, **sections})
+    section = {**execute("own", X="1", WORK_FOLDER=str(system.work)), "EXECUTE_WITH": "bash"}
+    system.configure({"OWN": {**section, "EXECUTABLE": "own.sh"}, **sections})
     result = system.result()
     assert result["status"] == "failed"
     assert [s["status"] for s in result["sections"]] == ["failed", "ok", "ok", "ok", "ok", "ok"]
@@ -335,8 +337,8 @@ def test_two_runs_at_once_one_runs_the_other_exits_11_and_both_are_reported(
     going, enough = system.folder / "going", system.folder / "enough"
     waits = f"touch {going}; until [ -e {enough} ]; do sleep 0.1; done"
     system.module("own", waits, "own.sh")
-    own = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
-    system.configure({"OWN": own}, MESSAGE_CONFIG_COMMAND=server.url)
+    section = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
+    system.configure({"OWN": section}, MESSAGE_CONFIG_COMMAND=server.url)
     first = subprocess.Popen(system.command("-r"))
     wait_for(going)
     second = system.run()
@@ -354,8 +356,8 @@ def test_two_runs_at_once_one_runs_the_other_exits_11_and_both_are_reported(
 
 def test_starts_of_one_second_have_run_ids_of_their_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(state.claimed_run_id, [tmp_path] * 3))
-    assert len(set(found)) == 3
+        run_ids = list(pool.map(state.claimed_run_id, [tmp_path] * 3))
+    assert len(set(run_ids)) == 3
 
 
 def test_a_refused_run_has_a_run_id_of_its_own(system: System, server: ReportServer) -> None:
@@ -372,8 +374,8 @@ def test_after_kill_9_the_lock_is_free_and_the_next_run_works_unaided(system: Sy
     going = system.folder / "going"
     sections = system.full_sections()
     system.module("own", f"echo $$ > {going}.new; mv {going}.new {going}; exec sleep 300", "own.sh")
-    own = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
-    system.configure({**sections, "OWN": own})
+    section = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
+    system.configure({**sections, "OWN": section})
     first = subprocess.Popen(system.command("-r"))
     wait_for(going)
     first.kill()
@@ -390,8 +392,8 @@ def test_a_signal_ends_the_children_and_is_reported(
 ) -> None:
     pid = system.folder / "pid"
     system.module("own", f"echo $$ > {pid}.tmp; mv {pid}.tmp {pid}; sleep 300", "own.sh")
-    own = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
-    system.configure({"OWN": own}, MESSAGE_CONFIG_COMMAND=server.url)
+    section = {**execute("own"), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
+    system.configure({"OWN": section}, MESSAGE_CONFIG_COMMAND=server.url)
     run = subprocess.Popen(system.command("-r"), stderr=subprocess.PIPE)
     wait_for(pid)
     run.send_signal(number)
@@ -449,7 +451,7 @@ def test_secrets_stand_nowhere(system: System, server: ReportServer) -> None:
     )
     system.module("plug", PLUGIN.format(work=work, output="0"))
     parameters = {"SECRET": "env:MY_SECRET", "PASSPHRASE": f"file:{system.folder}/secret0"}
-    own = {**execute("own", **parameters), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
+    section = {**execute("own", **parameters), "EXECUTE_WITH": "bash", "EXECUTABLE": "own.sh"}
     load = {"ACTION": "load", "FROM": "plug", "FILENAME": "plug", "CLASS": "Own"}
     secrets = {"PASSWORD": planted[4], "TOKEN": planted[5], "MONGO_PWD": planted[6]}
     (system.source / "a").write_text("a")
@@ -457,7 +459,7 @@ def test_secrets_stand_nowhere(system: System, server: ReportServer) -> None:
     sections = {**system.full_sections(), "ENCRYPTION": encryption}
     del sections["STORAGE_LOCAL"]
     system.configure(
-        {"OWN": own, "PLUG": {**load, "PARAMETERS": secrets}, **sections},
+        {"OWN": section, "PLUG": {**load, "PARAMETERS": secrets}, **sections},
         MESSAGE_CONFIG_COMMAND=server.url,
     )
     environment = {"MY_SECRET": planted[2], "OTHER": planted[3]}
@@ -480,9 +482,9 @@ def test_under_cron(system: System) -> None:
     (system.source / "a").write_text("a")
     system.configure(system.full_sections())
     environment = {"PATH": "/usr/bin:/bin"}
-    words = " ".join(system.command("-r"))
+    command_line = " ".join(system.command("-r"))
     for closing, umask in (("<&-", "000"), (">&-", "077"), ("<&- >&- 2>&-", "000")):
-        command = ["bash", "-c", f"umask {umask}; {words} {closing}"]
+        command = ["bash", "-c", f"umask {umask}; {command_line} {closing}"]
         done = subprocess.run(command, env=environment, cwd="/", check=False, capture_output=True)
         assert done.returncode == 0, done.stderr
     for path in (system.store / "srv-test").iterdir():
@@ -492,8 +494,8 @@ def test_under_cron(system: System) -> None:
 def test_a_lost_reader_of_the_output_is_no_failure(system: System) -> None:
     system.module("good", "print('fine')")
     system.configure({"A": execute("good")})
-    words = " ".join(system.command("-r", "--json"))
-    command = ["bash", "-c", f"{words} | true; exit ${{PIPESTATUS[0]}}"]
+    command_line = " ".join(system.command("-r", "--json"))
+    command = ["bash", "-c", f"{command_line} | true; exit ${{PIPESTATUS[0]}}"]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 

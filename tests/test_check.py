@@ -44,8 +44,8 @@ def server(beginning: bytes, endless: bytes) -> Iterator[str]:
 
 
 def bucket(url: str, timeout: str = "") -> dict[str, object]:
-    found = execute("storage", DESTINATION="s3", BUCKET_NAME="bucket", ENDPOINT_URL=url)
-    return {**found, "TIMEOUT": timeout} if timeout else found
+    section = execute("storage", DESTINATION="s3", BUCKET_NAME="bucket", ENDPOINT_URL=url)
+    return {**section, "TIMEOUT": timeout} if timeout else section
 
 
 @pytest.mark.fault(

@@ -70,13 +70,13 @@ def changing(path: Path) -> Iterator[None]:
 def manifest(system: System) -> dict[str, Any]:
     """The manifest of the only run."""
     (file,) = system.store.rglob("*.manifest.json")
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    document: dict[str, Any] = json.loads(file.read_text())
+    return document
 
 
-def first_part(system: System, made: dict[str, Any]) -> bytes:
+def first_part(system: System, run: dict[str, Any]) -> bytes:
     """The bytes of the first part of the first item."""
-    name: str = made["items"][0]["parts"][0]["name"]
+    name: str = run["items"][0]["parts"][0]["name"]
     return (system.store / "srv-test" / name).read_bytes()
 
 
@@ -87,9 +87,9 @@ def check_algorithm(system: System, value: str) -> None:
     sections["STORAGE_LOCAL"]["PARAMETERS"]["TARGETS"] = str(system.work / "compressed")
     system.configure(sections, STREAM=system.general["STREAM"])
     assert system.result()["exit_code"] == 0
-    made = manifest(system)
-    assert made["items"][0]["stages"] == ([] if value == "none" else [value])
-    head = first_part(system, made)
+    run = manifest(system)
+    assert run["items"][0]["stages"] == ([] if value == "none" else [value])
+    head = first_part(system, run)
     assert head.startswith(ENDS[value])
     assert value != "none" or head[257:262] == b"ustar"
     assert (system.restored() / "FILESET").is_dir()
@@ -103,10 +103,10 @@ def check_format(system: System, value: str) -> None:
         system.key.chmod(0o600)
     system.configure(system.full_sections(ENCRYPTION=encryption), STREAM=system.general["STREAM"])
     assert system.result()["exit_code"] == 0
-    made = manifest(system)
-    assert made["items"][0]["stages"][-1] == value
+    run = manifest(system)
+    assert run["items"][0]["stages"][-1] == value
     starts = {"age": b"age-encryption.org/v1\n", "openssl": b"Salted__"}
-    assert first_part(system, made).startswith(starts[value])
+    assert first_part(system, run).startswith(starts[value])
     system.restore("--verify", "latest")
 
 
@@ -180,18 +180,18 @@ def test_no_file_is_two_modules_after_a_run_of_every_built_in_module(
     }
     sections["SQLITE"]["PARAMETERS"] = {"DATABASES": str(system.source / "none.db")}
     system.configure(sections, STREAM=stream)
-    words = [sys.executable, "-c", WHOLE_RUN.format(root=str(project.ROOT))]
+    command = [sys.executable, "-c", WHOLE_RUN.format(root=str(project.ROOT))]
     done = subprocess.run(
-        [*words, "-c", str(system.conf), "-r", "--json"],
+        [*command, "-c", str(system.conf), "-r", "--json"],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.stdout, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["twice"] == []
-    assert any(file.endswith("/filesbackup/filesbackup.py") for file in found["files"])
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["twice"] == []
+    assert any(file.endswith("/filesbackup/filesbackup.py") for file in result["files"])
 
 
 @pytest.mark.parametrize("name", sorted(registry.MODULES))

@@ -21,8 +21,8 @@ def test_names_that_are_no_utf_8_without_lang(system: System) -> None:
     system.configure(sections, STREAM="True")
     bare = {"PATH": os.environ["PATH"]}
 
-    def started(*words: str) -> bytes:
-        done = subprocess.run(words, cwd="/", env=bare, capture_output=True, check=False)
+    def started(*command: str) -> bytes:
+        done = subprocess.run(command, cwd="/", env=bare, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -31,5 +31,5 @@ def test_names_that_are_no_utf_8_without_lang(system: System) -> None:
     restore.append(str(system.conf))
     assert b"ok" in started(*restore, "--list")
     started(*restore, "--restore", "latest", "--destination", str(system.folder / "out"))
-    (found,) = (path for path in (system.folder / "out").rglob("*") if path.is_file())
-    assert os.fsencode(found.name) == name
+    (path_restored,) = (path for path in (system.folder / "out").rglob("*") if path.is_file())
+    assert os.fsencode(path_restored.name) == name

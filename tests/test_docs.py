@@ -71,11 +71,14 @@ def test_paths_of_the_tree_exist(page: Path) -> None:
     """`folder/file` and `python3 folder/file.py`, where the folder is one of ours."""
     text = page.read_text(encoding="utf-8")
     tops = "|".join(sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "."))
-    found = set(re.findall(rf"`((?:{tops})/[\w./-]*)`", text))
-    found |= set(re.findall(r"^python3? ([\w./][\w./-]*)", text, re.M))
-    missing = [path for path in found if not path.startswith("/") and not (ROOT / path).exists()]
-    own = {"inventory/inventory.bash", "storage/database_store.py"}  # what the reader is to write
-    assert not set(missing) - own
+    paths = set(re.findall(rf"`((?:{tops})/[\w./-]*)`", text))
+    paths |= set(re.findall(r"^python3? ([\w./][\w./-]*)", text, re.M))
+    missing = [path for path in paths if not path.startswith("/") and not (ROOT / path).exists()]
+    of_reader = {
+        "inventory/inventory.bash",
+        "storage/database_store.py",
+    }  # what the reader is to write
+    assert not set(missing) - of_reader
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -108,10 +111,10 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_the_config_of_the_readme_is_good(tmp_path: Path) -> None:
     (text,) = fences((ROOT / "README.md").read_text(encoding="utf-8"), "json")
-    place = tmp_path / "conf.json"
-    place.write_text(text)
-    place.chmod(0o600)
-    names = [section.name for section in loading.load(place).sections]
+    config = tmp_path / "conf.json"
+    config.write_text(text)
+    config.chmod(0o600)
+    names = [section.name for section in loading.load(config).sections]
     assert names == ["FILESET", "COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL"]
 
 
@@ -131,7 +134,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     whole = system.System(tmp_path)
     (whole.source / "etc/nginx").mkdir(parents=True)
     (whole.source / "etc/nginx/site").write_text("server {}")
-    places = {
+    locations = {
         "/etc/nc-backup-py": str(tmp_path),
         "/mnt/backup-disk": str(whole.store),
         "/root/key_file": str(whole.key),
@@ -154,21 +157,21 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         ours = line.removeprefix("runuser -u ncbackup -- ")
         if not ours.startswith("python3 ") or "setup.py" in ours:
             continue
-        for place, here in places.items():
-            ours = ours.replace(place, here)
-        program, *words = shlex.split(ours)[1:]
-        tried.append(words[0] if program == "backup.py" else program)
-        if "--to-host" in words:
-            assert arguments.read(words).to_host == "127.0.0.1"
+        for location, here in locations.items():
+            ours = ours.replace(location, here)
+        program, *tokens = shlex.split(ours)[1:]
+        tried.append(tokens[0] if program == "backup.py" else program)
+        if "--to-host" in tokens:
+            assert arguments.read(tokens).to_host == "127.0.0.1"
             continue
-        if "--endpoint" in words:
-            assert arguments.read(words).store == "s3://backups-of-acme/servers"
+        if "--endpoint" in tokens:
+            assert arguments.read(tokens).store == "s3://backups-of-acme/servers"
             continue
-        if "--destination" in words:
+        if "--destination" in tokens:
             shutil.rmtree(tmp_path / "srv", ignore_errors=True)
             (tmp_path / "srv").mkdir()
         done = subprocess.run(
-            [sys.executable, str(ROOT / program), *words],
+            [sys.executable, str(ROOT / program), *tokens],
             cwd="/", capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (line, done.stderr)
@@ -184,8 +187,8 @@ def test_the_changelog_names_the_version() -> None:
 
 def sections_of_the_guide() -> dict[str, Any]:
     """What the guide shows of conf.json."""
-    given = [json.loads(f"{{{text}}}") for text in fences(ADDING, "json") if "ACTION" in text]
-    return {name: section for entry in given for name, section in entry.items()}
+    entries = [json.loads(f"{{{text}}}") for text in fences(ADDING, "json") if "ACTION" in text]
+    return {name: section for entry in entries for name, section in entry.items()}
 
 
 @pytest.mark.needs("perl")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.test_layout import HOUSE, named
+from tests.test_layout import OUR_SOURCES, named
 
 CALLS = {
     "splitlines": "foreign.lines: str.splitlines splits names at U+2028 and others",
@@ -92,27 +92,27 @@ def text_mode(call: ast.Call, name: str) -> bool:
 @pytest.fixture(scope="module")
 def trees() -> dict[str, ast.AST]:
     """Every file of the project by its name."""
-    return {named(path): ast.parse(path.read_text(encoding="utf-8")) for path in HOUSE}
+    return {named(path): ast.parse(path.read_text(encoding="utf-8")) for path in OUR_SOURCES}
 
 
 def test_foreign_text_has_one_place(trees: dict[str, ast.AST]) -> None:
-    found = [
+    matches = [
         f"{file}:{line}: {name} ({CALLS[name]})"
         for file, tree in trees.items()
         for line, name in calls(tree)
         if (file, name) not in ALLOWED
     ]
-    assert not found
+    assert not matches
 
 
 def test_no_decoding_fails(trees: dict[str, ast.AST]) -> None:
-    found = [
+    matches = [
         f"{file}:{line}: decoding without `errors`"
         for file, tree in trees.items()
         if file not in DECODED
         for line in strict(tree)
     ]
-    assert not found
+    assert not matches
 
 
 def test_the_rules_find_what_they_forbid() -> None:

@@ -24,8 +24,8 @@ TWENTIETH = USUAL // 20
 
 def runs(system: System) -> dict[str, Any]:
     """Return the runs in the store, by id."""
-    found = json.loads(system.restore("--list", "--json"))["runs"]
-    return {one["run_id"]: one for one in found}
+    entries = json.loads(system.restore("--list", "--json"))["runs"]
+    return {one["run_id"]: one for one in entries}
 
 
 def database(system: System) -> Path:
@@ -167,9 +167,9 @@ def test_an_absurd_size_does_not_make_later_backups_suspicious(system: System) -
     system.result()
     (path,) = (system.store / "srv-test").glob("*.manifest.json")
     for size in (10**15, 2**63 - 1, 10**30):
-        given = json.loads(path.read_text())
-        given["items"][0]["size"] = size
-        system.sign(path, json.dumps(given))
+        record = json.loads(path.read_text())
+        record["items"][0]["size"] = size
+        system.sign(path, json.dumps(record))
         database(system).unlink()
         assert system.result("--accept-rollback")["exit_code"] == 0
         for newer in (system.store / "srv-test").glob("*"):

@@ -40,7 +40,7 @@ def teller(system: System) -> Path:
     return program
 
 
-def told(system: System) -> list[str]:
+def events(system: System) -> list[str]:
     return [line.strip() for line in (system.folder / "told").read_text().splitlines()]
 
 
@@ -50,14 +50,14 @@ def hooked(teller: Path, fails: str = "") -> dict[str, Any]:
 
 
 def sections(system: System, teller: Path, fails: str = "") -> dict[str, Any]:
-    own = hooked(teller, fails)
+    hooks = hooked(teller, fails)
     whole = {
         "FILESET": execute("filesbackup", FILESET_INCLUDE=str(system.source)),
         "STORAGE_LOCAL": execute(
             "storage", DESTINATION="local", TARGETS=str(system.work / "files")
         ),
     }
-    return {name: {**section, **own} for name, section in whole.items()}
+    return {name: {**section, **hooks} for name, section in whole.items()}
 
 
 ORDER = [
@@ -79,7 +79,7 @@ def test_in_this_order(system: System, teller: Path, stream: str) -> None:
     system.configure(sections(system, teller), STREAM=stream, **hooked(teller))
     result = system.result()
     assert result["exit_code"] == 0, result
-    assert told(system) == ORDER
+    assert events(system) == ORDER
     shown = system.run("-n").stdout
     assert shown.count(f"BEFORE: {teller}") == 3
 
@@ -93,7 +93,7 @@ def test_a_failing_before_of_a_store(system: System, teller: Path, stream: str) 
     result = system.result()
     assert result["exit_code"] == 1
     assert f"BEFORE {teller} ended with exit code 1" in json.dumps(result)
-    lines = told(system)
+    lines = events(system)
     assert "on_failure STORAGE_LOCAL failed 1" in lines
     assert "finally STORAGE_LOCAL failed 1" in lines
     assert lines[-2:] == ["on_failure  failed 1", "finally  failed 1"]
@@ -110,7 +110,7 @@ def test_a_failing_before_of_a_stage_stores_nothing(system: System, teller: Path
     statuses = {one["name"]: one["status"] for one in result["sections"]}
     assert statuses["COMPRESSION"] == statuses["FILESET"] == "failed"
     assert not system.stored()
-    lines = told(system)
+    lines = events(system)
     assert "before FILESET" not in lines or "on_failure FILESET failed 1" in lines
     assert "finally COMPRESSION failed 1" in lines
 
@@ -121,7 +121,7 @@ def test_a_failing_before_of_the_run(system: System, teller: Path) -> None:
     result = system.result()
     assert result["exit_code"] == 1
     assert result["message"] == f"BEFORE {teller} ended with exit code 1"
-    assert told(system) == ["before", "on_failure  failed 1", "finally  failed 1"]
+    assert events(system) == ["before", "on_failure  failed 1", "finally  failed 1"]
     assert not system.store.exists()
 
 
@@ -138,7 +138,7 @@ def test_a_failing_finally_is_a_warning(system: System, teller: Path) -> None:
         f"AFTER {teller} ended with exit code 1",
     ]
     assert [problem["section"] for problem in result["problems"]] == ["FILESET", "GENERAL"]
-    assert told(system)[-1] == "finally  incomplete 3"  # FINALLY of FILESET has failed before
+    assert events(system)[-1] == "finally  incomplete 3"  # FINALLY of FILESET has failed before
     assert system.stored()
 
 
@@ -148,12 +148,12 @@ def test_finally_runs_after_a_signal(system: System, teller: Path) -> None:
     system.configure({"SLOW": {**slow, **hooked(teller)}}, **hooked(teller))
     with subprocess.Popen(system.command("-r"), stderr=subprocess.DEVNULL) as run:
         wait_for(system.folder / "told")
-        while len(told(system)) < 2:
+        while len(events(system)) < 2:
             time.sleep(0.05)
         time.sleep(0.3)
         run.send_signal(signal.SIGTERM)
         assert run.wait(30) == 143
-    assert told(system) == [
+    assert events(system) == [
         "before",
         "before SLOW",
         "on_failure SLOW terminated 143",
@@ -232,9 +232,9 @@ def shell(*scripts: str) -> Commands:
 @pytest.mark.fault("a command before or after hangs", "it is ended with all that it started")
 def test_a_command_that_hangs_is_ended_as_a_whole(tmp_path: Path) -> None:
     script = f"sleep 61 & echo $! > {tmp_path}/pid; wait"
-    made = runner(tmp_path, 0.5, before=shell(script))
+    run_hooks = runner(tmp_path, 0.5, before=shell(script))
     with pytest.raises(BackupError, match="took longer than HOOK_TIMEOUT"):
-        made.begin()
+        run_hooks.begin()
     child = int((tmp_path / "pid").read_text())
     until = time.monotonic() + 5
     while Path(f"/proc/{child}").exists():
@@ -247,9 +247,9 @@ def test_the_environment_holds_facts_and_no_secrets(
 ) -> None:
     monkeypatch.setenv("DB_PASSWORD", "s3cret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
-    made = runner(tmp_path, finally_=shell(f"env > {tmp_path}/env"))
-    made.begin()
-    assert made.end(Outcome(Status.FAILED, "a\nmessage \x1b[31m")) == []
+    run_hooks = runner(tmp_path, finally_=shell(f"env > {tmp_path}/env"))
+    run_hooks.begin()
+    assert run_hooks.end(Outcome(Status.FAILED, "a\nmessage \x1b[31m")) == []
     text = (tmp_path / "env").read_text()
     assert "s3cret" not in text
     lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
@@ -266,30 +266,30 @@ def test_the_environment_holds_facts_and_no_secrets(
 
 
 def test_the_next_command_runs_although_one_failed(tmp_path: Path) -> None:
-    made = runner(
+    run_hooks = runner(
         tmp_path,
         after=shell("echo why >&2; exit 7", f"touch {tmp_path}/second"),
         finally_=(("/no/such/program",),),
     )
-    made.begin()
-    failures = made.end(Outcome(Status.OK))
+    run_hooks.begin()
+    failures = run_hooks.end(Outcome(Status.OK))
     assert (tmp_path / "second").exists()
     assert failures[0] == "AFTER sh ended with exit code 7: why"
     assert "/no/such/program" in failures[1]
-    assert made.end(Outcome(Status.OK)) == []
+    assert run_hooks.end(Outcome(Status.OK)) == []
 
 
 def test_a_section_that_was_entered_is_left_at_the_end(tmp_path: Path) -> None:
-    made = runner(tmp_path)
+    run_hooks = runner(tmp_path)
     of_it = Hooks(
         before=shell("true"), finally_=shell(f"echo $NC_BACKUP_SECTION > {tmp_path}/left")
     )
     section = Section("DB", "conf.json:1", "execute", Path("x"), hooks=of_it)
-    made.begin()
-    assert made.enter(section) is None
-    assert made.end(Outcome(Status.TERMINATED)) == []
+    run_hooks.begin()
+    assert run_hooks.enter(section) is None
+    assert run_hooks.end(Outcome(Status.TERMINATED)) == []
     assert (tmp_path / "left").read_text() == "DB\n"
-    assert made.leave(section, Result(Status.OK, "")) == Result(Status.OK, "")
+    assert run_hooks.leave(section, Result(Status.OK, "")) == Result(Status.OK, "")
 
 
 def test_a_signal_during_a_last_command_comes_after_it(tmp_path: Path) -> None:
@@ -298,12 +298,12 @@ def test_a_signal_during_a_last_command_comes_after_it(tmp_path: Path) -> None:
 
     before = {number: signal.getsignal(number) for number in signals._CAUGHT}
     script = f"kill -TERM {os.getpid()}; sleep 0.2; touch {tmp_path}/done; kill -TERM $$; sleep 9"
-    made = runner(tmp_path, after=shell(script))
+    run_hooks = runner(tmp_path, after=shell(script))
     try:
         signals.catch()
-        made.begin()
+        run_hooks.begin()
         with pytest.raises(Cancelled):
-            made.end(Outcome(Status.OK))
+            run_hooks.end(Outcome(Status.OK))
         assert (tmp_path / "done").exists()
     finally:
         signals._deferral.caught = signals._deferral.pending = 0

@@ -106,12 +106,12 @@ def test_a_restore_from_a_hung_mount(tmp_path: Path, hung: Path) -> None:
     (tmp_path / "system").mkdir()
     system = System(tmp_path / "system")
     sections = system.full_sections()
-    place = {"DESTINATION": "local", "LOCAL_BACKUP": str(hung / "store")}
-    sections["STORAGE_LOCAL"] = execute("storage", **place)
+    parameters = {"DESTINATION": "local", "LOCAL_BACKUP": str(hung / "store")}
+    sections["STORAGE_LOCAL"] = execute("storage", **parameters)
     system.configure(sections, STALL_TIMEOUT="2s")
     out = str(tmp_path / "out")
-    said = system.restore("--restore", "latest", "--destination", out, code=1)
-    assert "the store has not answered for 2 s (STALL_TIMEOUT)" in said
+    output = system.restore("--restore", "latest", "--destination", out, code=1)
+    assert "the store has not answered for 2 s (STALL_TIMEOUT)" in output
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_look_that_waits_is_not_repeated(
     monkeypatch.setenv("NC_BACKUP_PRIVATE", f'["{tmp_path}"]')
     compression: Any = loader.module("compression/compression.py")
     options = compression.Options(work_folder=tmp_path / "work")
-    assert tmp_path in compression.reserved_places(options)
+    assert tmp_path in compression.reserved_paths(options)
 
 
 def test_folders_of_the_run_that_do_not_answer(

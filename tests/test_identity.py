@@ -31,15 +31,15 @@ BOTH = pytest.mark.parametrize("stream", ["True", "False"])
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    (made.source / "a").write_text("a")
-    made.configure(made.short(), STREAM="True")
-    return made
+    new = System(tmp_path)
+    (new.source / "a").write_text("a")
+    new.configure(new.short(), STREAM="True")
+    return new
 
 
-def result(system: System, *words: str) -> dict[str, Any]:
+def result(system: System, *arguments: str) -> dict[str, Any]:
     next_second()
-    return system.result(*words)
+    return system.result(*arguments)
 
 
 def clone(system: System, name: str, **general: Any) -> System:
@@ -66,10 +66,10 @@ def test_a_known_store_that_is_not_mounted(system: System) -> None:
     assert (system.store / store_identity.MARKER).is_file()
     mounted = system.folder / "mounted"
     system.store.rename(mounted)
-    said = result(system)
-    assert said["exit_code"] == 1
-    assert "Check that its disk is mounted." in said["stderr"]
-    assert "--accept-store" in said["stderr"]
+    outcome = result(system)
+    assert outcome["exit_code"] == 1
+    assert "Check that its disk is mounted." in outcome["stderr"]
+    assert "--accept-store" in outcome["stderr"]
     assert not system.store.exists()
     test = system.run("-t")
     assert test.returncode == 1
@@ -94,9 +94,9 @@ def test_another_store_in_its_place(system: System) -> None:
     shutil.copytree(system.store, second)
     shutil.rmtree(system.store)
     shutil.copytree(first, system.store)
-    said = result(system)
-    assert said["exit_code"] == 1
-    assert ": another store (id" in said["stderr"]
+    outcome = result(system)
+    assert outcome["exit_code"] == 1
+    assert ": another store (id" in outcome["stderr"]
     assert result(system, "--accept-store")["exit_code"] == 0
     for disk in (second, first):
         shutil.rmtree(system.store)
@@ -121,9 +121,9 @@ def test_a_lost_memory_adopts_the_store(system: System) -> None:
 def test_the_marker_is_neither_a_host_nor_a_run(system: System) -> None:
     """Issue 11 A4: lists, verification and clean-up pass over it."""
     assert result(system)["exit_code"] == 0
-    words = ("--local-backup", str(system.store), "--key-file", str(system.key))
-    assert "can be restored" in system.restore_bare(*words, "--verify", "all")
-    assert len(json.loads(system.restore_bare(*words, "--list", "--json"))["runs"]) == 1
+    options = ("--local-backup", str(system.store), "--key-file", str(system.key))
+    assert "can be restored" in system.restore_bare(*options, "--verify", "all")
+    assert len(json.loads(system.restore_bare(*options, "--list", "--json"))["runs"]) == 1
 
 
 def test_a_spoiled_marker_is_named(system: System) -> None:
@@ -131,34 +131,34 @@ def test_a_spoiled_marker_is_named(system: System) -> None:
     assert result(system)["exit_code"] == 0
     for text in ("", "{", "[]", '{"store": 1}', '{"store": "../x"}', "[" * 100_000):
         (system.store / store_identity.MARKER).write_text(text)
-        said = result(system)
-        assert said["exit_code"] == 1
-        assert "marker" in said["stderr"]
-        assert "Traceback" not in said["stderr"]
+        outcome = result(system)
+        assert outcome["exit_code"] == 1
+        assert "marker" in outcome["stderr"]
+        assert "Traceback" not in outcome["stderr"]
 
 
 @pytest.mark.needs("root")
 def test_a_new_store_below_mnt_needs_confirmation(system: System) -> None:
     """Issue 11 A4: a store whose disk is not mounted is not created on the root disk."""
-    place = Path("/mnt") / f"nc-test-{os.getpid()}" / "store"
-    if not filesystem_handling.unmounted(place):
+    folder = Path("/mnt") / f"nc-test-{os.getpid()}" / "store"
+    if not filesystem_handling.unmounted(folder):
         pytest.skip("/mnt is a mounted disk here")
-    system.configure(system.short(), STREAM="True", LOCAL_BACKUP=str(place))
+    system.configure(system.short(), STREAM="True", LOCAL_BACKUP=str(folder))
     try:
         test = system.run("-t")
         assert test.returncode == 1
         assert "a new store would be created on the root file system" in test.stderr
         assert "Check that its disk is mounted." in test.stderr
-        said = result(system)
-        assert said["exit_code"] == 1
-        assert "Check that its disk is mounted." in said["stderr"]
-        assert not place.parent.exists()
+        outcome = result(system)
+        assert outcome["exit_code"] == 1
+        assert "Check that its disk is mounted." in outcome["stderr"]
+        assert not folder.parent.exists()
         assert system.run("-t", "--accept-store").returncode == 0
-        assert not place.parent.exists()
+        assert not folder.parent.exists()
         assert result(system, "--accept-store")["exit_code"] == 0
         assert result(system)["exit_code"] == 0
     finally:
-        shutil.rmtree(place.parent, ignore_errors=True)
+        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def test_lost_and_found_of_a_new_disk_is_no_obstacle(tmp_path: Path) -> None:
@@ -180,11 +180,11 @@ def test_two_stores_in_one_place(system: System, spelling: str) -> None:
     """Issue 11 A11: found before anything runs."""
     link = system.folder / "link"
     link.symlink_to(system.store)
-    place = spelling.format(system.store, link)
-    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=place)
+    folder = spelling.format(system.store, link)
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=folder)
     system.configure(system.short(SECOND=second), STREAM="True")
-    for words in (("-t",), ("-n",), ("-r",)):
-        done = system.run(*words)
+    for arguments in (("-t",), ("-n",), ("-r",)):
+        done = system.run(*arguments)
         assert done.returncode == 2
         assert "STORAGE_LOCAL and SECOND store in one folder" in done.stderr
     assert system.run("-t", "--skip", "SECOND").returncode == 0
@@ -200,11 +200,11 @@ def test_a_host_folder_alone_is_writable(tmp_path: Path) -> None:
                 raise PermissionError(13, "Permission denied", name)
             return super().put(name, chunks)
 
-    place = HostOnly(tmp_path / "store")
+    target = HostOnly(tmp_path / "store")
     memory = Memory(tmp_path)
-    identity = store_identity.inspect(place, "srv", "x").settle(memory, accept=False)
+    identity = store_identity.inspect(target, "srv", "x").settle(memory, accept=False)
     assert (tmp_path / "store/srv/nc-backup-py.store.id.json").is_file()
-    assert store_identity.inspect(place, "srv", "x").settle(memory, accept=False) == identity
+    assert store_identity.inspect(target, "srv", "x").settle(memory, accept=False) == identity
 
 
 # --- the machine
@@ -216,18 +216,18 @@ def test_two_machines_with_one_host_name(system: System) -> None:
     system.configure(system.short(), STREAM="True", MACHINE_ID="machine-1")
     second = clone(system, "second", STREAM="True", MACHINE_ID="machine-2")
     assert result(system)["exit_code"] == 0
-    said = result(second)
-    assert said["exit_code"] == 3
-    assert "machine-1" in said["stderr"]
-    assert "machine-2" in said["stderr"]
-    assert "HOSTNAME" in said["stderr"]
+    outcome = result(second)
+    assert outcome["exit_code"] == 3
+    assert "machine-1" in outcome["stderr"]
+    assert "machine-2" in outcome["stderr"]
+    assert "HOSTNAME" in outcome["stderr"]
     assert result(second)["exit_code"] == 0  # it was the last to write
     assert "WARN" in system.run("-t").stderr
     assert result(system)["exit_code"] == 3
     before = sorted(path.name for path in (system.store / "srv-test").iterdir())
-    said = result(second)
-    assert said["exit_code"] == 1
-    assert "--adopt-host" in said["stderr"]
+    outcome = result(second)
+    assert outcome["exit_code"] == 1
+    assert "--adopt-host" in outcome["stderr"]
     assert "BAD" in second.run("-t").stderr
     assert before == sorted(path.name for path in (system.store / "srv-test").iterdir())
     assert result(system)["exit_code"] == 0
@@ -287,13 +287,13 @@ def test_an_id_that_one_store_of_two_has_is_not_taken(system: System) -> None:
     for ahead in range(40):
         name = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now + ahead))
         (other / "srv-test" / manifest.name_of(name)).write_text("{")
-    said = system.result()
-    assert said["exit_code"] == 0, said["stderr"]
-    assert said["run_id"] == time.strftime("%Y%m%d_%H%M%S", time.gmtime(now + 40))
+    outcome = system.result()
+    assert outcome["exit_code"] == 0, outcome["stderr"]
+    assert outcome["run_id"] == time.strftime("%Y%m%d_%H%M%S", time.gmtime(now + 40))
     for store in (system.store, other):
         marks = list((store / "srv-test").glob("*.UNFINISHED"))
         assert not marks
-        assert (store / "srv-test" / manifest.name_of(said["run_id"])).exists()
+        assert (store / "srv-test" / manifest.name_of(outcome["run_id"])).exists()
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"", b"20380101_000000", b"99999999_999999"])
@@ -301,9 +301,9 @@ def test_a_spoiled_last_run_id_stops_nothing(system: System, text: bytes) -> Non
     """Issue 11 A5: nor does one that was claimed while the clock was wrong."""
     assert result(system)["exit_code"] == 0
     (system.work / ".nc-backup-py" / "last_run_id").write_bytes(text)
-    said = result(system)
-    assert said["exit_code"] == 0
-    assert not run_ids.in_future(said["run_id"])
+    outcome = result(system)
+    assert outcome["exit_code"] == 0
+    assert not run_ids.in_future(outcome["run_id"])
 
 
 def test_last_run_id_is_not_written_through_a_link(system: System) -> None:
@@ -335,13 +335,13 @@ def test_little_space_in_the_store_is_said(system: System) -> None:
         assert test.returncode == 0
         assert "WARN" in test.stderr
         assert "are free, and run" in test.stderr
-        said = result(system)
-        assert said["exit_code"] == 3
-        assert "are free, and run" in said["stderr"]
-        said = result(system)
-        assert said["exit_code"] == 1
-        assert said["stderr"].count("No space left on device") == 1
-        assert "hint: Remove old runs there" in said["stderr"]
+        outcome = result(system)
+        assert outcome["exit_code"] == 3
+        assert "are free, and run" in outcome["stderr"]
+        outcome = result(system)
+        assert outcome["exit_code"] == 1
+        assert outcome["stderr"].count("No space left on device") == 1
+        assert "hint: Remove old runs there" in outcome["stderr"]
     finally:
         subprocess.run(["umount", str(system.store)], check=True)
 
@@ -361,16 +361,16 @@ def test_a_store_that_takes_not_even_the_mark_is_named_with_a_hint(
         filled = system.store / "filled"
         with contextlib.suppress(OSError):
             filled.write_bytes(bytes(2 << 20))
-        said = result(system)
-        assert said["exit_code"] == 1
-        assert f"{system.store}: No space left on device" in said["stderr"]
-        assert "hint: Remove old runs there" in said["stderr"]
+        outcome = result(system)
+        assert outcome["exit_code"] == 1
+        assert f"{system.store}: No space left on device" in outcome["stderr"]
+        assert "hint: Remove old runs there" in outcome["stderr"]
         filled.unlink()
         subprocess.run(["mount", "-o", "remount,ro", str(system.store)], check=True)
-        said = result(system)
-        assert said["exit_code"] == 1
-        assert f"{system.store}: Read-only file system" in said["stderr"]
-        assert "hint: Look at the kernel log" in said["stderr"]
+        outcome = result(system)
+        assert outcome["exit_code"] == 1
+        assert f"{system.store}: Read-only file system" in outcome["stderr"]
+        assert "hint: Look at the kernel log" in outcome["stderr"]
         assert "read-only file system" in system.run("-t").stderr
     finally:
         subprocess.run(["umount", str(system.store)], check=True)
@@ -389,9 +389,9 @@ def test_everything_that_is_stored_is_masked(system: System) -> None:
     """Issue 11 C (B6): warnings that a module of the user's own gives."""
     text = 'echo data; echo \'{"status": "incomplete", "message": "m", "warnings": '
     text += '["login with hunter2secret failed"]}\' > "$NC_BACKUP_RESULT"'
-    own = system.script("own", text, "source")
-    own["PARAMETERS"] = {"PASSWORD": "hunter2secret"}
-    system.configure({"OWN": own, **system.short()}, STREAM="True")
+    section = system.script("own", text, "source")
+    section["PARAMETERS"] = {"PASSWORD": "hunter2secret"}
+    system.configure({"OWN": section, **system.short()}, STREAM="True")
     assert result(system)["exit_code"] == 3
     texts = [
         path.read_text() for path in (system.store / "srv-test").iterdir()
@@ -420,26 +420,26 @@ def test_a_marker_that_cannot_be_read() -> None:
 
 def test_a_further_host_of_a_store_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Many machines share one bucket; a machine that has forgotten its store is another matter."""
-    place = MemoryStore()
-    store_identity.inspect(place, "srv", "key").settle(Memory(None), accept=False)
-    store_object(place, "srv/x", [b"content"])
-    store_identity.inspect(place, "other", "key").settle(Memory(None), accept=False)
+    target = MemoryStore()
+    store_identity.inspect(target, "srv", "key").settle(Memory(None), accept=False)
+    store_object(target, "srv/x", [b"content"])
+    store_identity.inspect(target, "other", "key").settle(Memory(None), accept=False)
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
-    store_identity.inspect(place, "srv", "key").settle(Memory(None), accept=False)
+    store_identity.inspect(target, "srv", "key").settle(Memory(None), accept=False)
     assert "did not know it yet" in caplog.text
 
 
 @pytest.mark.parametrize("fails", [{"get"}, {"get", "entries"}])
 def test_a_store_that_fails_for_a_moment_has_not_lost_its_marker(fails: set[str]) -> None:
     """A second marker would be a second store; "is its disk mounted?" would be untrue."""
-    place = MemoryStore()
+    target = MemoryStore()
     memory = Memory(None)
-    store_identity.inspect(place, "srv", "key").settle(memory, accept=False)
+    store_identity.inspect(target, "srv", "key").settle(memory, accept=False)
 
     def fault(call: str, name: str) -> None:
         if call in fails:
             raise TransientError(f"{name}: connection reset")
 
-    place.fault = fault
+    target.fault = fault
     with pytest.raises(TransientError, match="connection reset"):
-        store_identity.inspect(place, "srv", "key")
+        store_identity.inspect(target, "srv", "key")

@@ -29,17 +29,17 @@ def whole_runs(system: System, read: frozenset[str] = frozenset()) -> frozenset[
 
     read: those whose parts were read before
     """
-    place = local_store.LocalStore(system.store)
-    names = [entry.name for entry in place.entries("srv-test")]
-    found = frozenset(name for name in names if name.endswith(".manifest.json"))
-    assert found >= read
-    for name in found - read:
-        catalog = Catalog(place, "srv-test", EVERYBODY)
+    target = local_store.LocalStore(system.store)
+    names = [entry.name for entry in target.entries("srv-test")]
+    manifests = frozenset(name for name in names if name.endswith(".manifest.json"))
+    assert manifests >= read
+    for name in manifests - read:
+        catalog = Catalog(target, "srv-test", EVERYBODY)
         run = readback.StoredRun(catalog, catalog.manifest(name[9:24]))
         assert run.manifest.is_complete
         for item in run.manifest.items:
             stream.drained(readback.read_parts(run, item))
-    return found
+    return manifests
 
 
 @pytest.mark.slow
@@ -54,15 +54,15 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     began = time.monotonic()
     assert system.run().returncode == 0
     length = time.monotonic() - began
-    ended, found = 0, whole_runs(system)
+    ended, runs = 0, whole_runs(system)
     for _ in range(MOMENTS):
         run = starter.start(system.command("-r")[1:], os.environ)
         time.sleep(chance.uniform(0.05, 1.1) * length)
         with contextlib.suppress(ProcessLookupError):
             os.kill(run.pid, signal.SIGKILL)
         ended += run.code() == 0
-        found = whole_runs(system, found)
-    before = len(found)
+        runs = whole_runs(system, runs)
+    before = len(runs)
     assert before >= 1 + ended
     assert system.run().returncode == 0
     assert len(whole_runs(system)) == before + 1
@@ -84,10 +84,10 @@ def test_a_source_that_was_compressed_already(tmp_path: Path) -> None:
     system.module("own", "print('nothing to do')")  # staged, it may be a source or a store
     system.configure({"FILESET": sections.pop("FILESET"), "OWN": execute("own")})
     assert system.run().returncode == 0
-    (made,) = (system.work / "files").iterdir()
+    (archive,) = (system.work / "files").iterdir()
     compressed = system.work / "compressed"
     compressed.mkdir()
-    subprocess.run(["zstd", "-q", made, "-o", compressed / f"{made.name}.zst"], check=True)
+    subprocess.run(["zstd", "-q", archive, "-o", compressed / f"{archive.name}.zst"], check=True)
     system.configure({"OWN": execute("own"), **sections})
     assert system.run().returncode == 0
     (item,) = system.manifest()["items"]

@@ -57,11 +57,11 @@ def module_folders() -> list[str]:
 
 def sources(*tops: str) -> list[Path]:
     """Every Python file below the folders or files named."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for top in tops:
-        place = ROOT / top
-        found += sorted(place.rglob("*.py")) if place.is_dir() else [place]
-    return found
+        path = ROOT / top
+        paths += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return paths
 
 
 def named(path: Path) -> str:
@@ -69,8 +69,8 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-HOUSE = sources("backup.py", "setup.py", "tools", *module_folders())
-EVERYTHING = [*HOUSE, *sources("tests", "benchmarks")]
+OUR_SOURCES = sources("backup.py", "setup.py", "tools", *module_folders())
+EVERYTHING = [*OUR_SOURCES, *sources("tests", "benchmarks")]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -88,11 +88,11 @@ def test_the_top_level_is_as_the_user_fixed_it() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("path", HOUSE, ids=named)
+@pytest.mark.parametrize("path", OUR_SOURCES, ids=named)
 def test_two_floors(path: Path) -> None:
     """tools stands on libraries; a module on tools and its own folder, never on another."""
-    own = path.relative_to(ROOT).parts[0]
-    upper = {*module_folders(), "backup", "setup", "tests", "benchmarks"} - {own}
+    folder = path.relative_to(ROOT).parts[0]
+    upper = {*module_folders(), "backup", "setup", "tests", "benchmarks"} - {folder}
     forbidden = [name for name in imports(path) if name.split(".")[0] in upper]
     assert not forbidden, f"{path} may not stand on {forbidden}"
 
@@ -102,8 +102,8 @@ def imported_files(path: Path) -> Iterator[Path]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             below = ROOT.joinpath(*str(node.module).split("."))
-            found = [below.with_suffix(".py"), *(below / f"{name.name}.py" for name in node.names)]
-            yield from (file for file in found if file.is_file())
+            files = [below.with_suffix(".py"), *(below / f"{name.name}.py" for name in node.names)]
+            yield from (file for file in files if file.is_file())
 
 
 def rank(file: Path) -> int:
@@ -132,7 +132,7 @@ def test_the_packages_of_tools_stand_on_lower_ones(path: Path) -> None:
 
 
 def test_no_file_imports_itself_in_a_circle() -> None:
-    graph = graphlib.TopologicalSorter({file: imported_files(file) for file in HOUSE})
+    graph = graphlib.TopologicalSorter({file: imported_files(file) for file in OUR_SOURCES})
     assert list(graph.static_order())  # raises CycleError
 
 
@@ -162,11 +162,11 @@ def test_compression_is_never_imported_by_name(path: Path) -> None:
 def test_a_module_folder_is_a_package_and_has_its_executable(folder: str) -> None:
     """All but compression, whose name the standard library uses."""
     assert (ROOT / folder / "__init__.py").is_file() == (folder != "compression")
-    own = {name for name in registry.MODULES if name.startswith(f"{folder}/")}
-    assert own or (ROOT / folder / f"{folder}.py").is_file()
+    modules = {name for name in registry.MODULES if name.startswith(f"{folder}/")}
+    assert modules or (ROOT / folder / f"{folder}.py").is_file()
 
 
-@pytest.mark.parametrize("path", HOUSE, ids=named)
+@pytest.mark.parametrize("path", OUR_SOURCES, ids=named)
 def test_docstrings(path: Path) -> None:
     """On every file and on every public function and class at its top."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -181,7 +181,7 @@ def test_docstrings(path: Path) -> None:
     assert not bare, f"{path}: no docstring on {bare}"
 
 
-@pytest.mark.parametrize("path", HOUSE, ids=named)
+@pytest.mark.parametrize("path", OUR_SOURCES, ids=named)
 def test_no_file_is_too_long(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
@@ -259,11 +259,13 @@ def test_spawned_from_anywhere(name: str, through: str, tmp_path: Path) -> None:
     if through == "link":
         program = tmp_path / "link.py"
         program.symlink_to(ROOT / name)
-    words = [str(program), "--help"]
+    arguments = [str(program), "--help"]
     if through == "path":
-        done = starter.run(words, os.environ)
+        done = starter.run(arguments, os.environ)
     else:
-        done = subprocess.run([sys.executable, *words], cwd="/", capture_output=True, check=False)
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd="/", capture_output=True, check=False
+        )
     assert done.returncode == 0, done.stderr
     assert b"--" in done.stdout
     assert b"|---" not in done.stdout, "Markdown is for the docs (Issue 11 E)"
@@ -296,7 +298,7 @@ def test_a_wheel_can_be_built_without_our_setup_py() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "problem"),
     [
         (["bdist_wheel"], "not that of setuptools"),
         (["egg_info"], "not that of setuptools"),
@@ -309,13 +311,13 @@ def test_a_wheel_can_be_built_without_our_setup_py() -> None:
         (["--dry-run", "--dry-run"], "--dry-run is given twice"),
     ],
 )
-def test_setup_py_refuses_in_one_line(words: list[str], said: str) -> None:
-    command = [sys.executable, str(ROOT / "setup.py"), *words]
+def test_setup_py_refuses_in_one_line(arguments: list[str], problem: str) -> None:
+    command = [sys.executable, str(ROOT / "setup.py"), *arguments]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 2
     error, hint = done.stderr.splitlines()
     assert error.startswith("error: ")
-    assert said in error
+    assert problem in error
     assert hint.startswith("hint: ")
     assert not done.stdout
 

@@ -83,9 +83,9 @@ _CASES: dict[str, Callable[[], Case]] = {
 )
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     """A server with two databases."""
-    made = _CASES[request.param]()
-    yield made
-    made.server.stop()
+    new = _CASES[request.param]()
+    yield new
+    new.server.stop()
 
 
 @contextmanager

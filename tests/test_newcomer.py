@@ -14,27 +14,27 @@ from tools.base import project
 PROGRAM = project.ROOT / "backup.py"
 
 
-def called(system: System, *words: str, code: int) -> str:
+def backup_output(system: System, *arguments: str, code: int) -> str:
     """backup.py with these words; it must end with this code. What it printed."""
-    command = [sys.executable, str(PROGRAM), "-c", str(system.conf), *words]
+    command = [sys.executable, str(PROGRAM), "-c", str(system.conf), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done
     return done.stdout + done.stderr
 
 
-def onto_full_disk(system: System, *words: str) -> subprocess.CompletedProcess[str]:
+def onto_full_disk(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run backup.py with its output onto a full disk."""
-    command = [sys.executable, str(PROGRAM), "-c", str(system.conf), *words]
+    command = [sys.executable, str(PROGRAM), "-c", str(system.conf), *arguments]
     with Path("/dev/full").open("w") as full:
         return subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
 
 
-@pytest.mark.parametrize("words", [("-n",), ("-t", "--json"), ("-r", "--json")])
-def test_output_onto_a_full_disk_is_an_error(system: System, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [("-n",), ("-t", "--json"), ("-r", "--json")])
+def test_output_onto_a_full_disk_is_an_error(system: System, arguments: tuple[str, ...]) -> None:
     """Issue 11 (trials 4, item 24): the output was lost, exit 0, not a word."""
     (system.source / "file").write_text("x")
     system.configure(system.full_sections(), STREAM="True")
-    done = onto_full_disk(system, *words)
+    done = onto_full_disk(system, *arguments)
     assert done.returncode == 1
     assert done.stderr.count("error: standard output: no space left on device") == 1
 
@@ -54,7 +54,7 @@ def test_staged_encryption_before_compression_is_refused(system: System) -> None
     names = ["FILESET", "ENCRYPTION", "COMPRESSION"]
     names += [name for name in sections if name not in names]
     system.configure({name: sections[name] for name in names}, STREAM="False")
-    text = called(system, "-t", code=2)
+    text = backup_output(system, "-t", code=2)
     assert "COMPRESSION: follows ENCRYPTION" in text
     assert "hint: Move COMPRESSION before ENCRYPTION." in text
 
@@ -65,7 +65,7 @@ def test_paths_that_a_string_cannot_hold_have_a_hint(system: System, include: st
     sections = system.full_sections()
     sections["FILESET"]["PARAMETERS"]["FILESET_INCLUDE"] = include
     system.configure(sections, STREAM="True")
-    assert 'JSON list: "FILESET_INCLUDE": ["/a b", "/c"]' in called(system, "-t", code=1)
+    assert 'JSON list: "FILESET_INCLUDE": ["/a b", "/c"]' in backup_output(system, "-t", code=1)
 
 
 def test_a_store_that_is_a_file_has_a_hint(system: System, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_store_that_is_a_file_has_a_hint(system: System, tmp_path: Path) -> No
     (tmp_path / "file").write_text("x")
     (system.source / "file").write_text("x")
     system.configure(system.full_sections(), STREAM="True", LOCAL_BACKUP=str(tmp_path / "file"))
-    text = called(system, "-r", code=1)
+    text = backup_output(system, "-r", code=1)
     assert f"{tmp_path}/file: is not a directory" in text
     assert "hint: Set LOCAL_BACKUP to a directory." in text
     assert "Errno" not in text

@@ -114,12 +114,12 @@ def failing(times: int) -> Callable[[], str]:
 
 
 def test_one_line_when_it_begins_and_one_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
-    told: list[str] = []
-    reachability.allow(60, told.append)
+    lines: list[str] = []
+    reachability.allow(60, lines.append)
     with caplog.at_level(logging.WARNING):
         assert reachability.waited("STORE", failing(3)) == "reached"
-    assert told == [record.getMessage() for record in caplog.records]
-    assert told == [
+    assert lines == [record.getMessage() for record in caplog.records]
+    assert lines == [
         "STORE: connection refused; waiting for it, 60 s at most (CONNECT_WAIT)",
         "STORE: reached after 0 s",
     ]
@@ -190,8 +190,8 @@ def test_a_closed_port_is_an_error_at_once(
     port = str(free_port())
     general = {"HOSTNAME": "srv-x1", "WORK_FOLDER": str(tmp_path), "BUCKET_NAME": "bucket"}
     general |= {"PORT": port, "USER": "x", "REMOTE_DIR": "/x", "REGION": "eu-central-1"}
-    given = {key: value.format(port=port) for key, value in keys.items()}
-    opened = storage.open_store(options.fill(storage.Options, {**general, **given}))
+    settings = {key: value.format(port=port) for key, value in keys.items()}
+    opened = storage.open_store(options.fill(storage.Options, {**general, **settings}))
     began = time.monotonic()
     with pytest.raises(UnreachableError):
         list(opened.entries("srv-x1"))
@@ -221,15 +221,15 @@ def test_names_that_cannot_be_resolved_for_a_while(
     general = {"HOSTNAME": "srv-x1", "WORK_FOLDER": str(tmp_path), "BUCKET_NAME": "bucket"}
     general |= {"DESTINATION": "s3", "REGION": "eu-central-1", "ENDPOINT_URL": url}
     opened = storage.open_store(options.fill(storage.Options, {**general, "RETRY_WAIT": "0"}))
-    told: list[str] = []
-    reachability.allow(60, told.append)
+    lines: list[str] = []
+    reachability.allow(60, lines.append)
     with pytest.raises(StoreError) as caught:
         reachability.waited("S3", lambda: list(opened.entries("srv-x1")))
     server.close()
     assert not isinstance(caught.value, UnreachableError)
     assert len(asked) >= 4
-    assert "waiting for it, 60 s at most (CONNECT_WAIT)" in told[0]
-    assert told[1:] == ["S3: reached after 0 s"]
+    assert "waiting for it, 60 s at most (CONNECT_WAIT)" in lines[0]
+    assert lines[1:] == ["S3: reached after 0 s"]
 
 
 def late(port: int, seconds: float) -> None:
@@ -276,16 +276,16 @@ def test_a_disk_that_is_mounted_late(
     next_second()
     loaded = loading.load(system.conf)
     timer.start()
-    found = run.perform(loaded, loaded.sections, None)
+    result = run.perform(loaded, loaded.sections, None)
     timer.join()
-    assert found.status is (Status.OK if uptime < 600 else Status.FAILED)
+    assert result.status is (Status.OK if uptime < 600 else Status.FAILED)
 
 
 @pytest.mark.parametrize("keys", [{"require_mount": True}, {"marker": "not-there"}])
 def test_the_keys_of_a_disk_that_may_be_mounted_late(tmp_path: Path, keys: dict[str, Any]) -> None:
-    place = Path(os.path.realpath("/")) if "require_mount" in keys else tmp_path
+    folder = Path(os.path.realpath("/")) if "require_mount" in keys else tmp_path
     with pytest.raises(UnmountedError):
-        LocalStore(place, **keys)
+        LocalStore(folder, **keys)
 
 
 @pytest.mark.needs("ssh")
@@ -307,6 +307,14 @@ def test_a_store_that_is_down_costs_its_time_once(system: System) -> None:
     assert "Connection refused; waiting for it, " in lines[0]
 
 
+def serve_when_awaited(server: Redis, log: Path) -> None:
+    """Start the server once the log says that the run waits for it."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (log.exists() and "CONNECT_WAIT" in log.read_text()):
+        time.sleep(0.05)
+    server.serve()
+
+
 @pytest.mark.needs("redis-server")
 @pytest.mark.parametrize("stream", ["True", "False"])
 @pytest.mark.fault("a database that starts after the run", "the run waits, exit 0")
@@ -324,10 +332,10 @@ def test_a_database_that_starts_later(system: System, stream: str) -> None:
         del whole["FILESET"]
         sections = {"REDIS": {**section, "PARAMETERS": parameters}, **whole}
         system.configure(sections, STREAM=stream, CONNECT_WAIT="1m")
-        timer = threading.Timer(1.5, server.serve)
-        timer.start()
+        starter = threading.Thread(target=serve_when_awaited, args=(server, system.log))
+        starter.start()
         result = system.result()
-        timer.join()
+        starter.join()
     finally:
         server.stop()
     assert result["exit_code"] == 0, result

@@ -89,9 +89,9 @@ NEEDS = {
 
 @pytest.fixture(params=[pytest.param(k, marks=pytest.mark.needs(*v)) for k, v in NEEDS.items()])
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    found = CASES[request.param]()
-    yield found
-    found.server.stop()
+    new = CASES[request.param]()
+    yield new
+    new.server.stop()
 
 
 @pytest.mark.fault(

@@ -16,10 +16,10 @@ STREAMED = pytest.mark.parametrize("streamed", ["True", "False"], ids=["streamed
 
 def second(system: System, *, good: bool, **more: Any) -> dict[str, Any]:
     """A further local store; a bad one is a file where its folder should be."""
-    place = system.folder / "second"
+    folder = system.folder / "second"
     if not good:
-        place.write_text("no folder")
-    store = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(place))
+        folder.write_text("no folder")
+    store = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(folder))
     return {"SECOND": {**store, **more}}
 
 

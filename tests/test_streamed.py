@@ -127,19 +127,19 @@ def test_the_recovery_sheet_pasted_into_a_shell_restores(system: System, stream:
 
 
 def test_a_bash_source_a_perl_filter_and_a_bash_store(system: System) -> None:
-    place = system.folder / "own store"
+    folder = system.folder / "own store"
     system.configure(
         {
             "NUMBERS": system.script("numbers", "seq 1 300000", "source"),
             "ADD": system.script("add", FILTER, "filter", perl=True),
             "COMPRESSION": execute("compression"),
-            "OWN": system.script("keep", STORE.format(store=f"'{place}'"), "store"),
+            "OWN": system.script("keep", STORE.format(store=f"'{folder}'"), "store"),
         },
         STREAM="True",
     )
     result = system.result()
     assert result["exit_code"] == 0, result
-    names = sorted(path.name for path in (place / "srv-test").iterdir())
+    names = sorted(path.name for path in (folder / "srv-test").iterdir())
     run_id = result["run_id"]
     assert names == [
         f"{run_id}.NUMBERS.ADD.zst.000",
@@ -185,11 +185,11 @@ def test_a_full_store_does_not_stop_the_other(system: System) -> None:
         system.configure(system.full_sections(FULL=full), STREAM="True")
         result = system.result()
         assert result["exit_code"] == 1
-        found = {entry["name"]: entry for entry in result["sections"]}
-        assert found["FULL"]["status"] == "failed"
-        assert "No space left" in found["FULL"]["message"]
-        assert str(small) in found["FULL"]["message"]
-        assert found["STORAGE_LOCAL"]["status"] == found["FILESET"]["status"] == "ok"
+        by_name = {entry["name"]: entry for entry in result["sections"]}
+        assert by_name["FULL"]["status"] == "failed"
+        assert "No space left" in by_name["FULL"]["message"]
+        assert str(small) in by_name["FULL"]["message"]
+        assert by_name["STORAGE_LOCAL"]["status"] == by_name["FILESET"]["status"] == "ok"
         left = {str(p.relative_to(small)) for p in small.rglob("*") if p.is_file()}
         assert {name for name in left if ".UNFINISHED" not in name} == {store_identity.MARKER}
     finally:
@@ -233,13 +233,13 @@ def test_a_source_that_fails_is_not_stored(system: System, text: str, says: str)
     )
     result = system.result()
     assert result["exit_code"] == 1
-    found = {entry["name"]: entry for entry in result["sections"]}
-    assert found["BAD"]["status"] == "failed"
-    assert says in found["BAD"]["message"]
-    assert found["GOOD"]["status"] == found["STORAGE_LOCAL"]["status"] == "ok"
+    by_name = {entry["name"]: entry for entry in result["sections"]}
+    assert by_name["BAD"]["status"] == "failed"
+    assert says in by_name["BAD"]["message"]
+    assert by_name["GOOD"]["status"] == by_name["STORAGE_LOCAL"]["status"] == "ok"
     assert [name.split(".")[1] for name in system.stored()] == ["GOOD"]
-    made = system.manifest()
-    assert made["missing"] == ["BAD"]
+    run = system.manifest()
+    assert run["missing"] == ["BAD"]
     assert "lacks BAD" in system.restore("--list")
     assert "no complete run" in system.restore("--verify", "latest", code=2)
 
@@ -293,24 +293,26 @@ def test_a_filter_that_fails(system: System, text: str, says: str) -> None:
 
 @pytest.mark.fault("a source fails before a user-defined store", "the store sees no end of input")
 def test_a_store_sees_the_end_only_when_all_before_it_succeeded(system: System) -> None:
-    place = system.folder / "own store"
+    folder = system.folder / "own store"
     system.configure(
         {
             "BAD": system.script("bad", "head -c 3000000 /dev/urandom; exit 7", "source"),
-            "OWN": system.script("keep", STORE.format(store=f"'{place}'"), "store"),
+            "OWN": system.script("keep", STORE.format(store=f"'{folder}'"), "store"),
         },
         STREAM="True",
     )
     assert system.result()["exit_code"] == 1
-    left = [path.name for path in (place / "srv-test").iterdir()]
+    left = [path.name for path in (folder / "srv-test").iterdir()]
     assert not [name for name in left if ".BAD" in name and not name.endswith(".new")]
     assert not [name for name in left if "manifest" in name]
 
 
 def test_files_that_a_module_leaves_are_not_silently_lost(system: System) -> None:
-    own = system.script("own", f"mkdir -p {system.work}/own; echo data > {system.work}/own/dump")
+    user_section = system.script(
+        "own", f"mkdir -p {system.work}/own; echo data > {system.work}/own/dump"
+    )
     (system.source / "a").write_text("a")
-    system.configure({"OWN": own, **system.full_sections()}, STREAM="True")
+    system.configure({"OWN": user_section, **system.full_sections()}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1
     assert "a streamed run does not store" in result["sections"][0]["message"]
@@ -361,9 +363,9 @@ def test_a_source_waits_for_what_it_needs(system: System) -> None:
 def test_a_source_that_hangs_is_ended(
     system: System, general: dict[str, str], section: dict[str, str], says: str
 ) -> None:
-    own = {**system.script("own", "seq 10; exec sleep 300", "source"), **section}
+    user_section = {**system.script("own", "seq 10; exec sleep 300", "source"), **section}
     stores = {"STORAGE_LOCAL": execute("storage", DESTINATION="local")}
-    system.configure({"OWN": own, **stores}, STREAM="True", **general)
+    system.configure({"OWN": user_section, **stores}, STREAM="True", **general)
     result = system.result()
     assert result["exit_code"] == 1
     assert says in result["sections"][0]["message"]
@@ -414,14 +416,14 @@ def test_a_module_that_could_hold_the_run(
 @pytest.mark.fault("SIGTERM while an item flows", "exit 143, no manifest, nothing left")
 def test_terminated_it_leaves_nothing(system: System) -> None:
     going = system.folder / "going"
-    own = system.script("own", f"seq 1000000; touch {going}; exec sleep 300", "source")
-    system.configure({"OWN": own, **system.full_sections()}, STREAM="True")
+    user_section = system.script("own", f"seq 1000000; touch {going}; exec sleep 300", "source")
+    system.configure({"OWN": user_section, **system.full_sections()}, STREAM="True")
     run = subprocess.Popen([*system.command("-r"), "--json"], stdout=subprocess.PIPE)
     wait_for(going)
     run.send_signal(signal.SIGTERM)
-    said, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=60)
     assert run.returncode == 143
-    assert json.loads(said)["status"] == "terminated"
+    assert json.loads(output)["status"] == "terminated"
     assert system.names() == []
     assert system.result("--only", "STORAGE_LOCAL", "--only", "FILESET")["status"] == "incomplete"
 
@@ -439,8 +441,8 @@ def test_the_message_of_a_source_is_never_dropped(
     system: System, status: str, code: int, exit_code: int, kept: str
 ) -> None:
     """Trials 7 A4: `unclean` was exit 0 without a word, the message of `incomplete` was dropped."""
-    told = f'{{"status": "{status}", "message": "2 of 3 mailboxes"}}'
-    text = f"echo data; echo '{told}' > \"$NC_BACKUP_RESULT\"; exit {code}"
+    result_json = f'{{"status": "{status}", "message": "2 of 3 mailboxes"}}'
+    text = f"echo data; echo '{result_json}' > \"$NC_BACKUP_RESULT\"; exit {code}"
     sections = system.full_sections()
     del sections["FILESET"]
     system.configure({"OWN": system.script("own", text, "source"), **sections}, STREAM="True")
@@ -455,11 +457,13 @@ def test_the_message_of_a_source_is_never_dropped(
 @pytest.mark.parametrize(("status", "code"), [("unclean", 5), ("incomplete", 1), ("failed", 1)])
 def test_the_result_of_a_filter_counts(system: System, status: str, code: int) -> None:
     """Trials 7 A4: the result of a filter or a store was never read."""
-    told = f'{{"status": "{status}", "message": "half of it"}}'
+    result_json = f'{{"status": "{status}", "message": "half of it"}}'
     system.configure(
         {
             "OWN": system.script("own", "echo data", "source"),
-            "MOD": system.script("mod", f"cat; echo '{told}' > \"$NC_BACKUP_RESULT\"", "filter"),
+            "MOD": system.script(
+                "mod", f"cat; echo '{result_json}' > \"$NC_BACKUP_RESULT\"", "filter"
+            ),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -475,12 +479,12 @@ def test_the_result_of_a_filter_counts(system: System, status: str, code: int) -
 
 
 def test_what_a_store_says_of_each_part_is_shown_once(system: System) -> None:
-    told = '{"status": "unclean", "message": "old parts stay", "warnings": ["slow"]}'
+    result_json = '{"status": "unclean", "message": "old parts stay", "warnings": ["slow"]}'
     text = STORE.format(store=f"'{system.folder / 'own store'}'")
     (system.source / "large").write_bytes(os.urandom(3 << 20))
     sections = system.full_sections()
     del sections["STORAGE_LOCAL"]
-    text = f"echo '{told}' > \"$NC_BACKUP_RESULT\"\n{text}"
+    text = f"echo '{result_json}' > \"$NC_BACKUP_RESULT\"\n{text}"
     system.configure({**sections, "OWN": system.script("keep", text, "store")}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 5, result["stderr"]
@@ -490,11 +494,11 @@ def test_what_a_store_says_of_each_part_is_shown_once(system: System) -> None:
 
 
 def test_an_incomplete_source_is_stored_and_says_so(system: System) -> None:
-    told = '{"status": "incomplete", "message": "", "warnings": ["row 7 is missing"]}'
+    result_json = '{"status": "incomplete", "message": "", "warnings": ["row 7 is missing"]}'
     system.configure(
         {
             "OWN": system.script(
-                "own", f"echo '{told}' > $NC_BACKUP_RESULT; seq 9; exit 3", "source"
+                "own", f"echo '{result_json}' > $NC_BACKUP_RESULT; seq 9; exit 3", "source"
             ),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
@@ -534,9 +538,9 @@ def test_a_store_of_the_users_own_that_fails(system: System) -> None:
     )
     result = system.result()
     assert result["exit_code"] == 1
-    found = {entry["name"]: entry for entry in result["sections"]}
-    assert found["BAD"]["status"] == "failed"
-    assert found["STORAGE_LOCAL"]["status"] == "ok"
+    by_name = {entry["name"]: entry for entry in result["sections"]}
+    assert by_name["BAD"]["status"] == "failed"
+    assert by_name["STORAGE_LOCAL"]["status"] == "ok"
 
 
 @pytest.mark.fault("a store program whose list is empty or wrong", "exit 1, and nothing is sent")
@@ -551,16 +555,16 @@ def test_a_store_of_the_users_own_that_fails(system: System) -> None:
 )
 def test_a_store_program_is_asked_for_its_list(system: System, listed: str, message: str) -> None:
     """Issue 13 C7: what it does not list cannot be restored."""
-    place = system.folder / "own store"
-    program = STORE.format(store=f"'{place}'").replace("stat -c '%s %n' -- *", listed)
-    own = system.script("keep", program, "store")
+    folder = system.folder / "own store"
+    program = STORE.format(store=f"'{folder}'").replace("stat -c '%s %n' -- *", listed)
+    user_section = system.script("keep", program, "store")
     source = system.script("numbers", "seq 1 3000", "source")
-    system.configure({"NUMBERS": source, "OWN": own}, STREAM="True")
+    system.configure({"NUMBERS": source, "OWN": user_section}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1
     assert message in result["stderr"]
     assert "Traceback" not in result["stderr"]
-    assert not list((place / "srv-test").glob("*NUMBERS*"))
+    assert not list((folder / "srv-test").glob("*NUMBERS*"))
     assert not result["stores"][0]["manifest"]
 
 
@@ -568,11 +572,11 @@ def test_a_store_program_is_asked_for_its_list(system: System, listed: str, mess
 @pytest.mark.parametrize("hidden", ["*.000", "*.json"])
 def test_a_store_program_that_hides_files(system: System, hidden: str) -> None:
     """Issue 13 C7: parts and manifest are looked up in its list as well."""
-    place = system.folder / "own store"
-    program = STORE.format(store=f"'{place}'").replace("%n' -- *", f"%n' -- !({hidden})")
-    own = system.script("keep", f"shopt -s extglob\n{program}", "store")
+    folder = system.folder / "own store"
+    program = STORE.format(store=f"'{folder}'").replace("%n' -- *", f"%n' -- !({hidden})")
+    user_section = system.script("keep", f"shopt -s extglob\n{program}", "store")
     source = system.script("numbers", "seq 1 3000", "source")
-    system.configure({"NUMBERS": source, "OWN": own}, STREAM="True")
+    system.configure({"NUMBERS": source, "OWN": user_section}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1
     assert "the manifest could not be stored" in result["sections"][-1]["message"]
@@ -585,10 +589,10 @@ def test_a_store_program_that_hides_files(system: System, hidden: str) -> None:
 def test_a_store_that_took_no_marker_takes_nothing(system: System, stream: str) -> None:
     """Issue 13 A3: a quota, or a share that is read-only for a moment."""
     (system.source / "a").write_text("a")
-    place = system.store / "srv-test"
-    place.parent.mkdir()
-    place.write_text("in the way")
-    later = system.script("later", f"rm {place}; mkdir {place}")
+    folder = system.store / "srv-test"
+    folder.parent.mkdir()
+    folder.write_text("in the way")
+    later = system.script("later", f"rm {folder}; mkdir {folder}")
     system.configure({"LATER": later, **system.full_sections()}, STREAM=stream)
     result = system.result()
     assert result["exit_code"] == 1
@@ -624,9 +628,9 @@ def test_a_stage_that_cannot_begin(system: System, failing: str) -> None:
 def test_without_a_manifest_a_store_does_not_hold_the_run(system: System, stream: str) -> None:
     (system.source / "a").write_text("a")
     system.configure(system.full_sections(), STREAM=stream)
-    place = system.store / "srv-test"
-    place.mkdir(parents=True)
-    watch = system.script("watch", f"mkdir {place}/$NC_BACKUP_RUN_ID.manifest.json")
+    folder = system.store / "srv-test"
+    folder.mkdir(parents=True)
+    watch = system.script("watch", f"mkdir {folder}/$NC_BACKUP_RUN_ID.manifest.json")
     system.configure({"WATCH": watch, **system.full_sections()}, STREAM=stream)
     result = system.result()
     assert result["exit_code"] == 1

@@ -99,17 +99,17 @@ def _contents(
     paths: Collection[str], run_id: str, read: Callable[[str], bytes]
 ) -> dict[str, Any] | None:
     """Return the manifest of a run, all of whose parts are there; None where there is none."""
-    own = {path.rpartition("/")[2].replace("%25", "%"): path for path in paths}
-    path = own.get(f"{run_id}.manifest.json")
+    by_name = {path.rpartition("/")[2].replace("%25", "%"): path for path in paths}
+    path = by_name.get(f"{run_id}.manifest.json")
     if path is None:
         return None
-    found: dict[str, Any] = json.loads(read(path))
-    parts = {part["name"] for item in found["items"] for part in item["parts"]}
+    run: dict[str, Any] = json.loads(read(path))
+    parts = {part["name"] for item in run["items"] for part in item["parts"]}
     records = {
         f"{run_id}{end}" for end in (".manifest.json", ".manifest.json.sig", ".RECOVERY.txt")
     }
-    assert {name for name in own if name.startswith(run_id)} == parts | records
-    return found
+    assert {name for name in by_name if name.startswith(run_id)} == parts | records
+    return run
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ CONTROL = "\x1b[2J\r\x9b\x7f\u202e\u2028 é\nerror: FAKE"
 ESCAPED = r"\x1b[2J\r\x9b\x7f\u202e\u2028 é\nerror: FAKE"
 
 
-def own(system: System, name: str, text: str, stream: str = "") -> dict[str, Any]:
+def module(system: System, name: str, text: str, stream: str = "") -> dict[str, Any]:
     return system.script(
         name.lower(), text.replace("> R", f"> {RESULT}").replace(" R", f" {RESULT}"), stream
     )
@@ -45,11 +45,11 @@ def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.fault("a user-defined module writes no result but junk", "that section fails alone")
 @pytest.mark.parametrize("stream", ["True", "False"])
 def test_junk_instead_of_a_result_fails_that_section_alone(system: System, stream: str) -> None:
-    junk = {name: own(system, name, text) for name, text in NO_RESULTS.items()}
+    junk = {name: module(system, name, text) for name, text in NO_RESULTS.items()}
     if stream == "True":
         sources = ("LATIN", "DEEP", "INFINITY")
         junk |= {
-            f"{name}_SOURCE": own(system, f"{name}_s", f"seq 9; {NO_RESULTS[name]}", "source")
+            f"{name}_SOURCE": module(system, f"{name}_s", f"seq 9; {NO_RESULTS[name]}", "source")
             for name in sources
         }
     (system.source / "data").write_text("x")
@@ -69,15 +69,15 @@ def test_junk_instead_of_a_result_fails_that_section_alone(system: System, strea
 def test_what_a_module_says_is_escaped_and_bounded(system: System, stream: str) -> None:
     """Issue 13 C5: no module forges a line of the log or sends codes to a terminal."""
     warnings = [CONTROL, *(f"w{number}" for number in range(3000))]
-    told = json.dumps({"status": "incomplete", "message": CONTROL, "warnings": warnings})
-    (system.folder / "told").write_text(told)
+    result_json = json.dumps({"status": "incomplete", "message": CONTROL, "warnings": warnings})
+    (system.folder / "told").write_text(result_json)
     (system.folder / "lines").write_bytes(
         f"warning: \x1b[2J\u2028\x85\0{'y' * 100_000}\nwarning: caf".encode() + b"\xe9\n"
     )
     text = f"cat {system.folder}/told > R; cat {system.folder}/lines >&2; seq 9"
     sections = {
-        "CHECK": own(system, "check", text),
-        "SRC": own(system, "src", text, "source"),
+        "CHECK": module(system, "check", text),
+        "SRC": module(system, "src", text, "source"),
         "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
     }
     if stream == "False":
@@ -111,7 +111,7 @@ def test_a_failure_names_its_own_section_and_file(system: System, stream: str) -
     good = {"source": "seq 9", "filter": "cat", "store": "cat >/dev/null"}
     roles = {"SRC": "source", "FIL": "filter", "STO": "store"}
     sections = {
-        name: own(system, name, (bad if role == stream else good)[role], role)
+        name: module(system, name, (bad if role == stream else good)[role], role)
         for name, role in roles.items()
     }
     system.configure(
@@ -131,7 +131,7 @@ def test_a_streamed_source_is_unclean_or_incomplete_with_its_own_words(system: S
     incomplete = '{"status": "incomplete", "message": "2 of 3 mailboxes"}'
     system.configure(
         {
-            "UNC": own(system, "unc", f"echo '{unclean}' > R; seq 9", "source"),
+            "UNC": module(system, "unc", f"echo '{unclean}' > R; seq 9", "source"),
             "STORAGE_LOCAL": execute("storage", DESTINATION="local"),
         },
         STREAM="True",
@@ -157,7 +157,10 @@ case ${DIRECTION:-forward} in
     backward) cat "$name" ;;
     forward) mkdir -p "${name%/*}"; cat > "$name" ;;
 esac"""
-    section = {**own(system, "vault", vault, "store"), "PARAMETERS": {"VAULT": str(system.folder)}}
+    section = {
+        **module(system, "vault", vault, "store"),
+        "PARAMETERS": {"VAULT": str(system.folder)},
+    }
     system.configure({**system.full_sections(), "VAULT": section}, STREAM="True")
     (system.source / "data").write_text("x")
     result = system.result()
@@ -168,10 +171,10 @@ esac"""
 
 def program(system: System, name: str, text: str | bytes, mode: int = 0o755) -> dict[str, str]:
     """A section of an executable file without EXECUTE_WITH."""
-    place = system.home / name / name
-    place.parent.mkdir(exist_ok=True)
-    place.write_bytes(text if isinstance(text, bytes) else text.encode())
-    place.chmod(mode)
+    path = system.home / name / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(mode)
     return {"ACTION": "execute", "NAME": name, "EXECUTABLE": name}
 
 
@@ -203,8 +206,8 @@ def test_a_program_without_execute_with_is_started_directly(system: System) -> N
     system.module("broken", "class Broken:\n  def")
     system.module("long", "true", "long.sh")
     system.configure({**good, **bad})
-    told = system.run("-t")
-    assert "binary/binary can be started" in told.stdout
+    tested = system.run("-t")
+    assert "binary/binary can be started" in tested.stdout
     for line in (
         "GONE: .*#! line: /no/such/shell: no such file or directory",
         "RETURN: .*the #! line ends with a carriage return",
@@ -212,7 +215,7 @@ def test_a_program_without_execute_with_is_started_directly(system: System) -> N
         "BROKEN: .*broken.py:2: not valid Python",
         "LONG: .*VALUE: argument of 200000 bytes",
     ):
-        assert re.search(f"^BAD  {line}", told.stderr, re.MULTILINE), told.stderr
+        assert re.search(f"^BAD  {line}", tested.stderr, re.MULTILINE), tested.stderr
     result = system.result()
     sections = by_name(result)
     assert {sections[name]["status"] for name in good} == {"ok"}
@@ -273,8 +276,8 @@ def test_plugins_import_run_and_fail_alone(system: System) -> None:
     left = system.folder / "thread"
     sections["THREADS"]["PARAMETERS"] = {"FILE": str(left)}  # type: ignore[assignment]
     system.configure(sections)
-    found = by_name(system.result())
-    messages = {name: section["message"] for name, section in found.items()}
+    results = by_name(system.result())
+    messages = {name: section["message"] for name, section in results.items()}
     assert messages["OWNFILES"] == "hello"
     assert messages["REDIS"].endswith("redis/__init__.py")
     assert "site-packages" not in messages["REDIS"]  # it is not installed for the tests
@@ -282,12 +285,12 @@ def test_plugins_import_run_and_fail_alone(system: System) -> None:
     assert messages["BYTES"] == r"caf\xe9\x1b"
     assert messages["MANY"].endswith("more characters)")
     good = {"OWNFILES", "REDIS", "THREADS", "BYTES"}
-    assert {name for name in found if found[name]["status"] == "ok"} == good
+    assert {name for name in results if results[name]["status"] == "ok"} == good
     for name in ("NAN", "INF", "HUGE"):
         assert "size that is not a number of bytes" in messages[name]
     assert "the plugin Own raised KeyboardInterrupt" in messages["INTERRUPT"]
     assert messages["NAMELESS"].endswith("raised E")
-    assert "Traceback" not in "".join(section["hint"] for section in found.values())
+    assert "Traceback" not in "".join(section["hint"] for section in results.values())
 
 
 @pytest.mark.parametrize("backward", ["head -c 100", "tr a b"])
@@ -303,14 +306,14 @@ case ${DIRECTION:-forward} in
     forward) mkdir -p "${NAME%/*}"; cat > "$NAME" ;;
 esac"""
     (system.folder / "vault").mkdir()
-    place = {"PARAMETERS": {"VAULT": str(system.folder / "vault")}}
+    parameters = {"PARAMETERS": {"VAULT": str(system.folder / "vault")}}
     sections = system.full_sections()
-    order = {"FILESET": sections.pop("FILESET"), "FIL": own(system, "fil", text, "filter")}
-    own_store = {**own(system, "vault", vault, "store"), **place}
+    order = {"FILESET": sections.pop("FILESET"), "FIL": module(system, "fil", text, "filter")}
+    own_store = {**module(system, "vault", vault, "store"), **parameters}
     system.configure({**order, **sections, "VAULT": own_store}, STREAM="True")
     (system.source / "data").write_text("x")
     result = system.result()
     assert result["exit_code"] == 0, result
     assert "run marker not removed" not in system.log.read_text()
-    said = system.restore("--verify", "latest", code=1)
-    assert "look for an error in the filter FIL (--DIRECTION backward)" in said
+    output = system.restore("--verify", "latest", code=1)
+    assert "look for an error in the filter FIL (--DIRECTION backward)" in output

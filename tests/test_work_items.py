@@ -24,9 +24,9 @@ from tools.modules import work_folder, work_store
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    (made.source / "a").write_bytes(bytes(range(256)) * (3 << 12))
-    return made
+    new = System(tmp_path)
+    (new.source / "a").write_bytes(bytes(range(256)) * (3 << 12))
+    return new
 
 
 def sections(system: System) -> dict[str, Any]:
@@ -151,8 +151,8 @@ def test_a_file_of_the_same_name_is_stored_every_night(system: System) -> None:
     for run_id in runs:
         restored = system.restored("--section", "OWN", run=run_id)
         assert (restored / "OWN/own/+dump.sql.gz").read_text() == run_id
-    (found,) = system.restored("--item", "+dump.sql.gz", run=runs[1]).rglob("EARLIER/*")
-    assert runs[0] < found.read_text() < runs[1]
+    (path,) = system.restored("--item", "+dump.sql.gz", run=runs[1]).rglob("EARLIER/*")
+    assert runs[0] < path.read_text() < runs[1]
 
 
 @pytest.mark.fault(
@@ -207,8 +207,8 @@ def test_any_name_of_a_file_is_restored_equal(system: System, encrypted: bool) -
     ]
     quoted = " ".join(f"$'{name}'" for name in names).replace("\n", "\\n")
     write = f'cd {system.work}/own; for name in {quoted}; do printf %s "$name" > "$name"; done'
-    own = system.script("own", f"mkdir -p {system.work}/own; {write}")
-    whole = {"OWN": own, **sections(system)}
+    section = system.script("own", f"mkdir -p {system.work}/own; {write}")
+    whole = {"OWN": section, **sections(system)}
     if not encrypted:
         del whole["COMPRESSION"], whole["ENCRYPTION"]
         whole["STORAGE_LOCAL"]["PARAMETERS"]["TARGETS"] = [f"{system.work}/own"]
@@ -226,10 +226,10 @@ def test_any_name_of_a_file_is_restored_equal(system: System, encrypted: bool) -
 )
 def test_other_bytes_within_a_run_are_not_stored(system: System) -> None:
     spoil = "for f in {}/encrypted/*; do printf x | dd of=$f bs=1 seek=99 conv=notrunc; done"
-    own = system.script("own", f"{spoil.format(system.work)} 2>/dev/null; exit 1")
+    section = system.script("own", f"{spoil.format(system.work)} 2>/dev/null; exit 1")
     whole = sections(system)
     store = whole.pop("STORAGE_LOCAL")
-    system.configure({**whole, "OWN": own, "STORAGE_LOCAL": store})
+    system.configure({**whole, "OWN": section, "STORAGE_LOCAL": store})
     assert system.run("-r").returncode == 1
     assert system.stored() == []
 
@@ -266,8 +266,8 @@ def test_records_are_private_and_do_not_lie_beside_the_files(system: System) -> 
 
 def test_files_of_a_user_defined_module_are_recorded(system: System) -> None:
     note = "mkdir -p {0}/notes; head -c 2000 /dev/zero > {0}/notes/$NC_BACKUP_RUN_ID.txt"
-    own = system.script("own", note.format(system.work))
-    system.configure({"OWN": own, **sections(system)})
+    section = system.script("own", note.format(system.work))
+    system.configure({"OWN": section, **sections(system)})
     system.store.write_text("a file where the store should be")
     assert system.run("-r").returncode == 1
     items = [json.loads(path.read_text())["item"] for path in records(system)]
@@ -296,13 +296,13 @@ def test_records_that_are_none_are_named(
             (tmp_path / name).mkdir()
         else:
             (tmp_path / name).write_bytes(content)
-    for read in (work_folder.settle, work_folder.known, work_folder.refused):
+    for read in (work_folder.settle, work_folder.items_by_file, work_folder.refused):
         with pytest.raises((BackupError, OSError), match=r"a\.(json|refused)\b"):
             read(tmp_path)
     assert "a.json.done" in caplog.text
-    found = work_folder.unreadable(tmp_path)
-    assert {path.name for path in found} == {"a.json", "a.refused"}
-    assert all(str(path) in why for path, why in found.items())
+    problems = work_folder.unreadable(tmp_path)
+    assert {path.name for path in problems} == {"a.json", "a.refused"}
+    assert all(str(path) in why for path, why in problems.items())
 
 
 @pytest.mark.fault(
@@ -365,15 +365,15 @@ def test_a_damaged_note_of_a_killed_section(system: System) -> None:
 
 
 def test_long_names_lead_from_a_record_to_its_files(tmp_path: Path) -> None:
-    place = tmp_path / ("x" * 150)
-    place.mkdir()
-    parts = [place / f"{'y' * 90}.age.{number:03}" for number in range(3)]
-    for path in (*parts, place / "other"):
+    folder = tmp_path / ("x" * 150)
+    folder.mkdir()
+    parts = [folder / f"{'y' * 90}.age.{number:03}" for number in range(3)]
+    for path in (*parts, folder / "other"):
         path.write_bytes(b"x")
     item = StoredItem("S", "y", "file", "", ("encryption",), ())
     work_folder.adopt(tmp_path / "items", parts, item, "r")
     (record,) = (tmp_path / "items").iterdir()
-    assert work_folder.described(record, place.iterdir()) == parts
+    assert work_folder.described(record, folder.iterdir()) == parts
     assert work_folder.described(record, ()) == []  # the name had to be cut
     short = tmp_path / "z"
     short.write_bytes(b"x")
@@ -391,8 +391,8 @@ def test_a_record_that_cannot_be_read_makes_no_item_of_an_earlier_run(system: Sy
     whole = sections(system)
     text = f"cd {system.work}/.nc-backup-py/items; rm *.json; mkdir %s.json"
     name = item_record.quoted(str(system.work / "files" / "x"))
-    own = {"OWN": system.script("own", text % name)}
-    system.configure({"FILESET": whole.pop("FILESET"), **own, **whole})
+    section = {"OWN": system.script("own", text % name)}
+    system.configure({"FILESET": whole.pop("FILESET"), **section, **whole})
     result = system.result()
     assert result["exit_code"] == 1
     failed = {step["name"]: step for step in result["sections"]}
@@ -404,12 +404,12 @@ def test_a_record_that_cannot_be_read_makes_no_item_of_an_earlier_run(system: Sy
 
 
 def test_a_record_without_files_is_forgotten(tmp_path: Path) -> None:
-    place, items = tmp_path / "files", tmp_path / "items"
-    place.mkdir()
-    (place / "x").write_text("x")
-    work_folder.adopt(items, [place / "x"], StoredItem("S", "x", "file", "", (), ()), "r")
+    folder, items = tmp_path / "files", tmp_path / "items"
+    folder.mkdir()
+    (folder / "x").write_text("x")
+    work_folder.adopt(items, [folder / "x"], StoredItem("S", "x", "file", "", (), ()), "r")
     assert work_folder.settle(items) == []
-    (place / "x").unlink()
+    (folder / "x").unlink()
     assert work_folder.settle(items) == []
     assert list(items.iterdir()) == []
 
@@ -420,7 +420,7 @@ def test_a_removal_that_stays_impossible_does_not_end_the_run(
     items = tmp_path / "items"
     (tmp_path / "x").write_text("x")
     work_folder.adopt(items, [tmp_path / "x"], StoredItem("S", "x", "file", "", (), ()), "r")
-    (entry,) = work_folder.known(items).values()
+    (entry,) = work_folder.items_by_file(items).values()
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
         raise PermissionError(1, "Operation not permitted", str(path))
@@ -464,13 +464,13 @@ def test_what_a_failed_source_left_is_never_stored(
 
     monkeypatch.setattr(Path, "rename", rename)
     monkeypatch.setattr(filesystem_handling, "make_folder", make)
-    own = system.work / "dumps/a/own"
+    dump = system.work / "dumps/a/own"
     for _ in range(2):
         done = run.perform(loaded, loaded.sections, None)
         failed = [step.name for step in done.sections if step.result.status is Status.FAILED]
         assert failed == ["OWN"], done.problem_lines()
         assert [item.section for item in done.items] == ["FILESET"]
-        assert own.exists() == (elsewhere == "no rename")
+        assert dump.exists() == (elsewhere == "no rename")
     monkeypatch.undo()
     loaded = loading.load(system.configure(failing(system, code=0)))
     done = run.perform(loaded, loaded.sections, None)
@@ -487,15 +487,15 @@ def test_what_a_killed_source_left_is_never_stored(system: System) -> None:
     assert system.run("-r").returncode == -9
     result = system.result()
     assert result["exit_code"] == 0, result
-    found = {item["section"]: item["name"] for item in system.manifest()["items"]}
-    assert found == {"FILESET": "", "OWN": f"dumps/{result['run_id']}"}
+    names = {item["section"]: item["name"] for item in system.manifest()["items"]}
+    assert names == {"FILESET": "", "OWN": f"dumps/{result['run_id']}"}
     assert left(system) == []
 
 
 def test_a_file_that_cannot_be_recorded_fails_its_section_alone(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def adopt(*_words: object) -> None:
+    def adopt(*_arguments: object) -> None:
         raise PermissionError(13, "Permission denied", "own")
 
     monkeypatch.setattr(work_folder, "adopt", adopt)
@@ -506,10 +506,10 @@ def test_a_file_that_cannot_be_recorded_fails_its_section_alone(
 
 
 def test_an_encrypted_set_of_a_user_defined_module_is_one_item(system: System) -> None:
-    place = system.work / "dumps"
-    text = f"mkdir -p {place}; printf age-encryption.org/v1 > {place}/x.age.000; "
+    folder = system.work / "dumps"
+    text = f"mkdir -p {folder}; printf age-encryption.org/v1 > {folder}/x.age.000; "
     system.configure({
-        "OWN": system.script("own", f"{text} printf rest > {place}/x.age.001"),
+        "OWN": system.script("own", f"{text} printf rest > {folder}/x.age.001"),
         **sections(system),
     })  # fmt: skip
     assert system.result()["exit_code"] == 0

@@ -67,11 +67,11 @@ def string(raw: bytes) -> bytes:
     return u32(len(raw)) + raw
 
 
-def attributes(found: os.stat_result) -> bytes:
+def attributes(about: os.stat_result) -> bytes:
     """Return size, owner, mode and times."""
-    times = (int(found.st_atime) & 0xFFFFFFFF, int(found.st_mtime) & 0xFFFFFFFF)
-    owner = (found.st_uid, found.st_gid, found.st_mode)
-    return struct.pack(">IQIIIII", 0xF, found.st_size, *owner, *times)
+    times = (int(about.st_atime) & 0xFFFFFFFF, int(about.st_mtime) & 0xFFFFFFFF)
+    owner = (about.st_uid, about.st_gid, about.st_mode)
+    return struct.pack(">IQIIIII", 0xF, about.st_size, *owner, *times)
 
 
 class Fields:
@@ -190,12 +190,12 @@ class Server:
 
     def descriptor(self, fields: Fields, *, writing: bool = False) -> int:
         """Return the descriptor of a handle."""
-        found = self.handles.get(fields.string())
-        if found is None:
+        handle = self.handles.get(fields.string())
+        if handle is None:
             raise StatusError(FAILURE, "no such handle")
-        if writing and not found[1]:
+        if writing and not handle[1]:
             raise denied("the file is open for reading")
-        return found[0]
+        return handle[0]
 
     def open(self, fields: Fields) -> bytes:
         """Open a file: any one for reading, a temporary one of ours for writing."""
@@ -223,10 +223,10 @@ class Server:
 
     def close(self, fields: Fields) -> bytes:
         """Close a handle."""
-        found = self.handles.pop(fields.string(), None)
-        if found is None:
+        handle = self.handles.pop(fields.string(), None)
+        if handle is None:
             raise StatusError(FAILURE, "no such handle")
-        os.close(found[0])
+        os.close(handle[0])
         return status(OK)
 
     def read(self, fields: Fields) -> bytes:
@@ -238,10 +238,10 @@ class Server:
     def write(self, fields: Fields) -> bytes:
         """Write to a file that this session has opened for writing."""
         descriptor, offset = self.descriptor(fields, writing=True), fields.number(8)
-        left = memoryview(fields.string())
-        while left:
-            count = os.pwrite(descriptor, left, offset)
-            left, offset = left[count:], offset + count
+        remaining = memoryview(fields.string())
+        while remaining:
+            count = os.pwrite(descriptor, remaining, offset)
+            remaining, offset = remaining[count:], offset + count
         return status(OK)
 
     def fsync(self, fields: Fields) -> bytes:
@@ -256,8 +256,8 @@ class Server:
     def stat(self, fields: Fields) -> bytes:
         """Describe what is at a path; a link is described itself."""
         with self.folder.above(fields.string()) as (parent, name):
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        return bytes([ATTRS]) + attributes(found)
+            about = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return bytes([ATTRS]) + attributes(about)
 
     def remove(self, fields: Fields) -> bytes:
         """Remove a temporary file. What was linked from it stays."""
@@ -274,8 +274,8 @@ class Server:
         descriptor = locked(regular(self.folder.opened(old, os.O_RDONLY)))
         try:
             with self.folder.above(old) as source, self.folder.above(new) as target:
-                found = os.stat(source[1], dir_fd=source[0], follow_symlinks=False)
-                if not os.path.samestat(found, os.fstat(descriptor)):
+                about = os.stat(source[1], dir_fd=source[0], follow_symlinks=False)
+                if not os.path.samestat(about, os.fstat(descriptor)):
                     raise denied("the file was replaced")
                 folders = {"src_dir_fd": source[0], "dst_dir_fd": target[0]}
                 os.link(source[1], target[1], **folders, follow_symlinks=False)
@@ -295,17 +295,17 @@ class Server:
         """Return the next names of a folder."""
         token = fields.string()
         descriptor, _, names = self.handles.get(token, (-1, False, []))
-        found: list[bytes] = []
-        while names and len(found) < PAGE:
+        entries: list[bytes] = []
+        while names and len(entries) < PAGE:
             name = names.pop()
             try:
                 about = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             except FileNotFoundError:  # removed meanwhile
                 continue
-            found.append(string(name) + string(name) + attributes(about))
-        if not found:
+            entries.append(string(name) + string(name) + attributes(about))
+        if not entries:
             return status(EOF, "end of folder")
-        return bytes([NAME]) + u32(len(found)) + b"".join(found)
+        return bytes([NAME]) + u32(len(entries)) + b"".join(entries)
 
     def mkdir(self, fields: Fields) -> bytes:
         """Create a folder, for its owner alone."""
@@ -332,10 +332,10 @@ class Server:
     def statvfs(self, fields: Fields) -> bytes:
         """Describe the file system."""
         self.folder.parts(fields.string())
-        found = os.statvfs(self.folder.root)
+        about = os.statvfs(self.folder.root)
         numbers = (
-            *(found.f_bsize, found.f_frsize, found.f_blocks, found.f_bfree, found.f_bavail),
-            *(found.f_files, found.f_ffree, found.f_favail, 0, 2, found.f_namemax),
+            *(about.f_bsize, about.f_frsize, about.f_blocks, about.f_bfree, about.f_bavail),
+            *(about.f_files, about.f_ffree, about.f_favail, 0, 2, about.f_namemax),
         )
         return bytes([EXTENDED_REPLY]) + struct.pack(">11Q", *numbers)
 
@@ -369,9 +369,9 @@ def locked(descriptor: int) -> int:
 
 def send(body: bytes) -> None:
     """Send a packet."""
-    left = memoryview(u32(len(body)) + body)
-    while left:
-        left = left[os.write(1, left) :]
+    remaining = memoryview(u32(len(body)) + body)
+    while remaining:
+        remaining = remaining[os.write(1, remaining) :]
 
 
 def packets() -> Iterator[bytes]:
@@ -387,8 +387,8 @@ def packets() -> Iterator[bytes]:
 
 def main() -> int:
     """Serve one client; return the exit code."""
-    asked = os.environ.get("SSH_ORIGINAL_COMMAND", "sftp")
-    if len(sys.argv) != 2 or "sftp" not in asked.partition(" ")[0]:  # noqa: PLR2004
+    command = os.environ.get("SSH_ORIGINAL_COMMAND", "sftp")
+    if len(sys.argv) != 2 or "sftp" not in command.partition(" ")[0]:  # noqa: PLR2004
         sys.stderr.write("usage: append_only_sftp.py FOLDER; this account offers sftp alone\n")
         return 2
     os.umask(0o077)

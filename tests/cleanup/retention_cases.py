@@ -142,18 +142,18 @@ def gone_item() -> History:
 
 
 CASES: Mapping[str, Callable[[], History]] = {
-    made.__name__: made
-    for made in (
+    case.__name__: case
+    for case in (
         *(failed_runs, failing_item, untrue_times, spring, autumn, long_year, other_weeks, logs),
         *(empty_source, increments, gone_item),
     )
 }
 
 
-def text_of(made: Callable[[], History]) -> str:
+def text_of(case: Callable[[], History]) -> str:
     """Return the plan of a history as it stands in its file: what stays and why."""
-    plan = made().plan()
-    return "".join(f"{line}\n" for line in (f"# {made.__doc__}", *_lines(plan)))
+    plan = case().plan()
+    return "".join(f"{line}\n" for line in (f"# {case.__doc__}", *_lines(plan)))
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -176,5 +176,5 @@ def path_of(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    for case, made in CASES.items():
-        path_of(case).write_text(text_of(made), encoding="utf-8")
+    for case, draw in CASES.items():
+        path_of(case).write_text(text_of(draw), encoding="utf-8")

@@ -64,8 +64,8 @@ def test_a_hostile_server_pushes_nothing_out(state: State) -> None:
     copies = {"db": Copy(state, stored=True, section="S")}
     begins = (case.now - timedelta(seconds=number) for number in range(100))
     forged = [run(begin, copies, case.now) for begin in begins]
-    left = [one for one in case.runs if one.run_id in before]
-    after = kept(policy.plan([*left, *forged], case.rules, case.now))
+    remaining = [one for one in case.runs if one.run_id in before]
+    after = kept(policy.plan([*remaining, *forged], case.rules, case.now))
     assert before <= after
     assert 12 + 7 < len(before) <= 12 + 7 + 4 + 2
 
@@ -158,12 +158,12 @@ def test_a_run_without_copies_goes() -> None:
 def cleaned_each_day(days: int) -> History:
     """An item that failed from the fifth day on, in a store that is cleaned after each run."""
     rules = Rules(daily=3)
-    left: list[policy.Run] = []
+    remaining: list[policy.Run] = []
     for one in daily("2026-11-01", days, lambda day: {"db": (GOOD, FAILED)[day > 3], "etc": GOOD}):
-        left.append(one)
-        stays = kept(policy.plan(left, rules, one.stored))
-        left = [run for run in left if run.run_id in stays]
-    return history(left, rules)
+        remaining.append(one)
+        stays = kept(policy.plan(remaining, rules, one.stored))
+        remaining = [run for run in remaining if run.run_id in stays]
+    return history(remaining, rules)
 
 
 def test_a_freeze_begins_with_the_first_failed_run() -> None:

@@ -46,7 +46,7 @@ def counted(archive: bytes, step: int) -> int | None:
     count = ArchiveMembers()
     for at in range(0, len(archive), step):
         count.add_chunk(archive[at : at + step])
-    return count.found
+    return count.count
 
 
 @pytest.mark.parametrize("options", [FORMAT, ["-cSC/", "--format=gnu"], ["-cC/", "--format=ustar"]])
@@ -83,11 +83,11 @@ def test_a_file_above_8_gib() -> None:
     for _ in range(large.size // len(content)):
         count.add_chunk(content)
     count.add_chunk(tarfile.TarInfo("next").tobuf(tarfile.PAX_FORMAT) + bytes(1024))
-    assert count.found == 2
+    assert count.count == 2
     gnu = ArchiveMembers()
     gnu.add_chunk(large.tobuf(tarfile.GNU_FORMAT))
     gnu.add_chunk(content)
-    assert gnu.found == 1
+    assert gnu.count == 1
 
 
 def spoiled() -> Iterator[bytes]:

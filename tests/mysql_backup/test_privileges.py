@@ -95,7 +95,7 @@ def test_binary_logs_that_cannot_be_read(
     folder = server.folder / "data"
     folder.chmod(0o750)
     log = folder / "binlog.000001"
-    words = [
+    command = [
         "python3", "-c",
         "import sys; sys.path.insert(0, sys.argv[1]); from mysql_backup import file_access as a; "
         "from pathlib import Path; "
@@ -105,10 +105,10 @@ def test_binary_logs_that_cannot_be_read(
     server.folder.chmod(0o755)
     for group, wanted in (("adm", "usermod -aG adm nobody"), ("mysql", "usermod -aG mysql nobody")):
         subprocess.run(["chgrp", group, str(folder)], check=True)
-        out = subprocess.run(words, capture_output=True, check=True, user="nobody", text=True)
+        out = subprocess.run(command, capture_output=True, check=True, user="nobody", text=True)
         assert out.stdout.strip() == wanted
     folder.chmod(0o700)
-    out = subprocess.run(words, capture_output=True, check=True, user="nobody", text=True)
+    out = subprocess.run(command, capture_output=True, check=True, user="nobody", text=True)
     assert out.stdout.strip() == f"chmod g+rX {folder} && usermod -aG mysql nobody"
     assert access.command(Path("/")).endswith("root")
 

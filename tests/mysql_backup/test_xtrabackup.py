@@ -115,8 +115,8 @@ def test_incremental_backups(system: System, server: MariaDB) -> None:
         assert rows(server) == wanted
     missing = system.store / "srv-test" / f"{runs[1]}.manifest.json"
     missing.rename(system.folder / "away")
-    words = ("--restore", runs[2], "--destination", str(system.folder / "no"))
-    text = system.restore(*words, code=1)
+    arguments = ("--restore", runs[2], "--destination", str(system.folder / "no"))
+    text = system.restore(*arguments, code=1)
     assert f"base run {runs[1]} is not in this store" in text
     assert not (system.folder / "no").exists()
 

@@ -33,13 +33,13 @@ def server() -> Iterator[Postgres]:
 
 
 def configure(system: System, server: Postgres, stream: str = "True", **more: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     parameters = {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "ncbase"}
     parameters |= {"PASSFILE": str(server.folder / "nc"), **more}
     section = {"ACTION": "load", "FROM": "postgres", "FILENAME": "base"}
     section["CLASS"] = "PostgresBaseBackup"
-    system.configure({"BASE": {**section, "PARAMETERS": parameters}, **whole}, STREAM=stream)
+    system.configure({"BASE": {**section, "PARAMETERS": parameters}, **sections}, STREAM=stream)
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])

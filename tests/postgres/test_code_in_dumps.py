@@ -21,10 +21,10 @@ pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
 @pytest.fixture(scope="module")
 def started() -> Iterator[Postgres]:
     """One for all tests of this file."""
-    made = Postgres()
-    made.sql("CREATE ROLE lowly LOGIN")
-    yield made
-    made.stop()
+    postgres = Postgres()
+    postgres.sql("CREATE ROLE lowly LOGIN")
+    yield postgres
+    postgres.stop()
 
 
 @pytest.fixture
@@ -240,17 +240,17 @@ def test_owners_that_do_not_exist(server: Postgres) -> None:
 @pytest.fixture
 def extension(started: Postgres) -> Iterator[str]:
     """The name of an extension whose table is configured for dumps."""
-    found = "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"
-    folder = Path(started.sql(found).strip()) / "extension"
-    made = {
+    query = "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"
+    folder = Path(started.sql(query).strip()) / "extension"
+    files = {
         "nc_test.control": "default_version = '1'\n",
         "nc_test--1.sql": "CREATE TABLE known (i int); "
         "SELECT pg_extension_config_dump('known', '');\n",
     }
-    for name, text in made.items():
+    for name, text in files.items():
         (folder / name).write_text(text)
     yield "nc_test"
-    for name in made:
+    for name in files:
         (folder / name).unlink()
 
 
@@ -333,14 +333,14 @@ def test_honest_code(server: Postgres) -> None:
     result = loaded(server, "copy", client(server, "pg_dump", "-Fc", "d"))
     assert [line for line in result.warnings if "properties" not in line] == []
     assert dumped(server, "copy") == dumped(server, "d")
-    for asked in (
+    for query in (
         "SELECT x, ok FROM views ORDER BY x",
         "SET enable_seqscan = off; SELECT x FROM mail WHERE valid(x) ORDER BY x",
         "SET enable_seqscan = off; SELECT x FROM mail WHERE NOT valid(x)",
     ):
-        assert server.sql(asked, "copy") == server.sql(asked, "d")
-    left = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^nc_'"
-    assert server.sql(left) == "0\n"
+        assert server.sql(query, "copy") == server.sql(query, "d")
+    roles = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^nc_'"
+    assert server.sql(roles) == "0\n"
 
 
 def test_a_server_that_lets_no_other_role_in(server: Postgres) -> None:

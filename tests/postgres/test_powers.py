@@ -68,8 +68,8 @@ def test_a_role_with_objects_gets_no_members() -> None:
 
 def test_a_role_that_exists_gains_nothing() -> None:
     memberships = [member("app", "middle"), member("middle", "dba"), member("new", "middle")]
-    made = roles("app", "middle", "dba", "new", superuser="dba")
-    source = privileges.Powers(made, memberships)
+    source_roles = roles("app", "middle", "dba", "new", superuser="dba")
+    source = privileges.Powers(source_roles, memberships)
     target = privileges.Powers(roles("app"), [])
     compared = privileges.Comparison(source, target, {"app"})
     assert "role app exists and would get SUPERUSER" in compared.objection(memberships[0])

@@ -19,8 +19,8 @@ def drill(**parameters: Any) -> dict[str, Any]:
 
 
 def section(result: dict[str, Any], name: str = "DRILL") -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in result["sections"] if one["name"] == name)
-    return found
+    entry: dict[str, Any] = next(one for one in result["sections"] if one["name"] == name)
+    return entry
 
 
 def prepared(tmp_path: Path, stream: str = "True", **parameters: Any) -> System:
@@ -56,10 +56,10 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
     }
     system = prepared(tmp_path, stream, ASSERTIONS=good)
     result = system.result("--only", "DRILL")
-    said = section(result)
-    assert said["status"] == "ok", said
-    assert "restore drill passed at 20" in said["message"]
-    assert "2 items, 4 assertions" in said["message"]
+    entry = section(result)
+    assert entry["status"] == "ok", entry
+    assert "restore drill passed at 20" in entry["message"]
+    assert "2 items, 4 assertions" in entry["message"]
     again = section(system.result("--only", "DRILL"))
     assert "restore tested 0.0 s ago" in again["message"] or " s ago" in again["message"]
     assert "2 items" in system.run("-t").stdout
@@ -71,7 +71,7 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "assertion", "says"),
+    ("index", "assertion", "says"),
     [
         (0, "**/etc/no-such-file", "returned nothing"),
         (0, "**/etc/empty", "returned nothing"),
@@ -80,14 +80,14 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
         (1, "SELECT x FROM nowhere", "no such table"),
     ],
 )
-def test_what_is_not_true_is_found(tmp_path: Path, what: int, assertion: str, says: str) -> None:
-    name = names(tmp_path)[what]
+def test_what_is_not_true_is_found(tmp_path: Path, index: int, assertion: str, says: str) -> None:
+    name = names(tmp_path)[index]
     system = prepared(tmp_path, ASSERTIONS={name: assertion})
     result = system.result("--only", "DRILL")
-    said = section(result)
+    entry = section(result)
     assert result["exit_code"] == 1
-    assert "restore drill FAILED" in said["message"]
-    assert says in said["message"]
+    assert "restore drill FAILED" in entry["message"]
+    assert says in entry["message"]
     assert "drill FAILED" in section(system.result("--only", "DRILL"))["message"]  # tried again
 
 
@@ -99,10 +99,10 @@ def test_planted_damage_is_found(tmp_path: Path) -> None:
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
-    said = section(system.result("--only", "DRILL"))
-    assert said["status"] == "failed"
-    assert "app.db" in said["message"]
-    assert newest.name in said["message"]
+    entry = section(system.result("--only", "DRILL"))
+    assert entry["status"] == "failed"
+    assert "app.db" in entry["message"]
+    assert newest.name in entry["message"]
 
 
 @pytest.mark.fault(
@@ -114,10 +114,10 @@ def test_a_forged_run_proves_nothing(tmp_path: Path, signed: bool, says: str) ->
     system = prepared(tmp_path, EVERY="0s")
     system.forge(signed=signed)
     result = system.result("--only", "DRILL")
-    said = section(result)
+    entry = section(result)
     assert result["exit_code"] == 1
-    assert said["status"] == "failed"
-    assert says in said["message"], said
+    assert entry["status"] == "failed"
+    assert says in entry["message"], entry
 
 
 def test_the_first_run_of_all_has_nothing_to_prove(tmp_path: Path) -> None:
@@ -205,15 +205,15 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
         postgres.stop()
     before = sorted(apart.rglob("*"))
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
-    said = section(system.result("--only", "DRILL"))
+    entry = section(system.result("--only", "DRILL"))
     assert sorted(apart.rglob("*")) == before
-    assert said["status"] == "incomplete", said
-    assert "4 assertions, 1 warning" in said["message"]
-    assert "view v was not created: ERROR 1146" in said["warnings"][0]
+    assert entry["status"] == "incomplete", entry
+    assert "4 assertions, 1 warning" in entry["message"]
+    assert "view v was not created: ERROR 1146" in entry["warnings"][0]
     asserted[app].append("SELECT count(*) FROM t WHERE n > 1")
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
-    said = section(system.result("--only", "DRILL"))
-    assert "SELECT count(*) FROM t WHERE n > 1: returned '0'" in said["message"]
+    entry = section(system.result("--only", "DRILL"))
+    assert "SELECT count(*) FROM t WHERE n > 1: returned '0'" in entry["message"]
     newest = sorted((system.store / "srv-test").glob("*shop*age.000"))[-1]
     data = bytearray(newest.read_bytes())
     data[-20] ^= 1
@@ -232,7 +232,7 @@ def test_a_run_that_is_incomplete_is_proven_as_such(tmp_path: Path) -> None:
     fileset["warnings"] = ["/etc/shadow: permission denied"]
     system.sign(path, json.dumps({**whole, "status": "incomplete"}))
     result = system.result("--only", "DRILL")
-    said = section(result)
+    entry = section(result)
     assert result["exit_code"] == 3
-    assert said["status"] == "incomplete"
-    assert "/etc/shadow: permission denied" in json.dumps(said["warnings"])
+    assert entry["status"] == "incomplete"
+    assert "/etc/shadow: permission denied" in json.dumps(entry["warnings"])

@@ -136,16 +136,16 @@ def make(*entries: tuple[str, str, object]) -> bytes:
         "fifo": tarfile.FIFOTYPE,
     }
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for kind, name, what in entries:
+        for kind, name, value in entries:
             entry = tarfile.TarInfo(name)
             entry.type = kinds[kind]
             entry.mode = 0o755
-            content = what if isinstance(what, bytes) else b""
+            content = value if isinstance(value, bytes) else b""
             entry.size = len(content)
-            if isinstance(what, str):
-                entry.linkname = what
-            if isinstance(what, int):
-                entry.mode = what
+            if isinstance(value, str):
+                entry.linkname = value
+            if isinstance(value, int):
+                entry.mode = value
             archive.addfile(entry, io.BytesIO(content))
     return raw.getvalue()
 
@@ -202,9 +202,12 @@ HOSTILE: list[tuple[str, str, bytes]] = [
     ("name", "raw"),
     [
         pytest.param(
-            name, raw, id=what, marks=pytest.mark.fault(f"an archive with {what}", "refused")
+            name,
+            raw,
+            id=object_name,
+            marks=pytest.mark.fault(f"an archive with {object_name}", "refused"),
         )
-        for what, name, raw in HOSTILE
+        for object_name, name, raw in HOSTILE
     ],
 )
 def test_a_hostile_member_is_never_handed_on(name: str, raw: bytes, tmp_path: Path) -> None:
@@ -280,8 +283,12 @@ MALFORMED: list[tuple[str, bytes]] = [
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(raw, id=what, marks=pytest.mark.fault(f"an archive with {what}", "refused"))
-        for what, raw in MALFORMED
+        pytest.param(
+            raw,
+            id=object_name,
+            marks=pytest.mark.fault(f"an archive with {object_name}", "refused"),
+        )
+        for object_name, raw in MALFORMED
     ],
 )
 def test_what_two_readers_could_read_differently_is_refused(raw: bytes) -> None:
@@ -396,7 +403,7 @@ def test_what_is_chosen_by_a_hard_link_is_restored(tmp_path: Path) -> None:
 
     raw = make(("file", "a", b"x"), ("link", "b", "a"), ("file", "c", b"y"))
     again: Callable[[], Iterator[bytes]] = lambda: iter([raw])  # noqa: E731
-    found = unpack.unpack(again, ".tar", tmp_path, ["b"])
+    unpacked = unpack.unpack(again, ".tar", tmp_path, ["b"])
     assert (tmp_path / "b").read_text() == "x"
     assert not (tmp_path / "c").exists()
-    assert found.entries == 2
+    assert unpacked.entries == 2

@@ -223,8 +223,8 @@ def test_what_belongs_below_a_mount_point_is_copied(tmp_path: Path, kind: str) -
         os.link(source / "a/mnt/sub/file", source / name)
     os.chown(source / "a/mnt/second", 12, 34)
     os.utime(source / "a/mnt/sub", (1_000_000_000, 1_000_000_000))
-    what = ["-t", "tmpfs", "tmpfs"] if kind == "tmpfs" else ["--bind", other]
-    with mounted(*what, goal / "a/mnt"):
+    options = ["-t", "tmpfs", "tmpfs"] if kind == "tmpfs" else ["--bind", other]
+    with mounted(*options, goal / "a/mnt"):
         (goal / "a/mnt/sub").mkdir(exist_ok=True)
         (goal / "a/mnt/sub/file").write_text("old")
         (goal / "a/mnt/kept").write_text("kept")

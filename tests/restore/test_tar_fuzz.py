@@ -200,10 +200,10 @@ DIFFERENT: dict[str, tuple[Callable[[], list[Piece]], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", DIFFERENT)
-def test_what_two_readers_could_read_differently_is_refused(what: str) -> None:
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_what_two_readers_could_read_differently_is_refused(case: str) -> None:
     """Issue 14: each was accepted, and GNU tar created something else or failed."""
-    base, says = DIFFERENT[what]
+    base, says = DIFFERENT[case]
     raw = b"".join(piece.written() for piece in base())
     assert says in taken(raw + bytes(1024))
 

@@ -72,12 +72,12 @@ def plain_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def plain_clean(name: bytes) -> bytes:
     """Return a name without `.` and doubled slashes."""
-    words = name.split(b"/")
-    if name.startswith(b"/") or b".." in words or b"." in words[1:]:
+    segments = name.split(b"/")
+    if name.startswith(b"/") or b".." in segments or b"." in segments[1:]:
         raise archive_errors.UnsafeArchiveError("", "")
     if b"." not in name and b"//" not in name:
         return name
-    return b"/".join(word for word in words if word not in (b"", b"."))
+    return b"/".join(word for word in segments if word not in (b"", b"."))
 
 
 def test_the_numbers_of_headers_are_those_of_the_plain_form() -> None:
@@ -126,14 +126,14 @@ def test_the_times_of_headers_are_judged_as_by_the_plain_form() -> None:
                 time = sign + b"%d" % whole + fraction
                 fits = whole < limit and sign in (b"", b"-") and fraction[:2] not in (b".x", b"e1")
                 block = bytes(136) + b"00000000000\0" + bytes(364)
-                found = outcome(tar_reader._check_times, block, {b"ctime": time}, b"m")
-                assert (found is None) == (fits and fraction != b"\n"), time
+                error = outcome(tar_reader._check_times, block, {b"ctime": time}, b"m")
+                assert (error is None) == (fits and fraction != b"\n"), time
 
 
 def test_names_are_cleaned_as_by_the_plain_form() -> None:
-    words = (b"", b".", b"..", b"a", b".a", b"a.", b"..a", b"a..", b"...", b"a.b", b"c")
+    segments = (b"", b".", b"..", b"a", b".a", b"a.", b"..a", b"a..", b"...", b"a.b", b"c")
     for _ in range(ROUNDS):
-        name = b"/".join(RANDOM.choices(words, k=RANDOM.randrange(1, 6))) or b"x"
+        name = b"/".join(RANDOM.choices(segments, k=RANDOM.randrange(1, 6))) or b"x"
         cleaned = outcome(archive_checks._clean, name, MEMBER, "name")
         expected = outcome(plain_clean, name)
         assert isinstance(cleaned, str) == isinstance(expected, str), name

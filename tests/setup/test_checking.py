@@ -33,15 +33,15 @@ def test_the_lines_of_a_test_are_taken_over() -> None:
     (line,) = lines(json.dumps([one]).encode())
     assert (line.section, line.level, line.hint, line.fix) == ("S3", Level.WARN, "h", "f")
     assert line.also == ("B",)
-    assert finding.shown(line)[0].startswith("WARN [ncbackup] S3")
-    assert finding.shown(line)[2] == "     suggested by ncbackup: f"
+    assert finding.rendered(line)[0].startswith("WARN [ncbackup] S3")
+    assert finding.rendered(line)[2] == "     suggested by ncbackup: f"
 
 
 def test_a_forged_line_looks_like_no_other_finding() -> None:
     forged = finding.Line(
         "A\nok   b", "c\nBAD  d", Level.OK, "e\nok", "f\n     fix:  g", source="u"
     )
-    shown = "\n".join(finding.shown(forged)).split("\n")
+    shown = "\n".join(finding.rendered(forged)).split("\n")
     assert [one for one in shown if not one.startswith("           ")] == [
         "ok   [u] A",
         "     hint: e",
@@ -99,13 +99,13 @@ def test_the_end_of_standard_error_is_kept() -> None:
     "stdout", [b"", b"{}", b'[{"section": 1}]', b"[" * 10_000, b'[{"section":', b"[1]", b"\xff"]
 )
 def test_other_output_is_one_error(stdout: bytes) -> None:
-    found = lines(stdout, 139, b"one\n\x1b[31mred\n" * 9)
+    findings = lines(stdout, 139, b"one\n\x1b[31mred\n" * 9)
     if stdout == b"{}":
-        assert found == []
+        assert findings == []
         return
-    assert [one.level for one in found] == [Level.BAD]
-    assert "run as nobody it ended with exit code 139: " in found[0].text
-    assert "\x1b" not in found[0].text
+    assert [one.level for one in findings] == [Level.BAD]
+    assert "run as nobody it ended with exit code 139: " in findings[0].text
+    assert "\x1b" not in findings[0].text
 
 
 def test_one_check_that_fails_does_not_hide_the_others(
@@ -125,8 +125,8 @@ def test_one_check_that_fails_does_not_hide_the_others(
     (tmp_path / "var/lib").mkdir(parents=True)
     (tmp_path / "var/lib/nc-backup-py").symlink_to("release")
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    found = list(checking.tested(Installation(tmp_path, tmp_path, prefix=tmp_path)))
-    by_text = {line.text: line for line in found}
+    findings = list(checking.tested(Installation(tmp_path, tmp_path, prefix=tmp_path)))
+    by_text = {line.text: line for line in findings}
     assert by_text["a: is broken"].fix == "command"
     denial = by_text["not checked: /etc/secret: permission denied"]
     assert denial.level is Level.WARN
@@ -141,10 +141,10 @@ def test_nothing_installed_is_one_finding(tmp_path: Path) -> None:
     """Also after `uninstall`, which leaves config and keys."""
     config = tmp_path / "etc/nc-backup-py/conf.json"
     for hint in ("", f"The installer uses what is still there: {config}."):
-        (found,) = checking.tested(Installation(tmp_path, tmp_path, prefix=tmp_path))
-        assert found.text == f"not installed: there is no {tmp_path}/var/lib/nc-backup-py"
-        assert (found.level, found.hint) == (Level.BAD, hint)
-        assert found.fix.endswith(f"python3 {SETUP} --prefix {tmp_path}")
+        (finding,) = checking.tested(Installation(tmp_path, tmp_path, prefix=tmp_path))
+        assert finding.text == f"not installed: there is no {tmp_path}/var/lib/nc-backup-py"
+        assert (finding.level, finding.hint) == (Level.BAD, hint)
+        assert finding.fix.endswith(f"python3 {SETUP} --prefix {tmp_path}")
         config.parent.mkdir(parents=True, exist_ok=True)
         config.touch()
 
@@ -182,8 +182,8 @@ def prepared(root: ThrowawayRoot) -> None:
 
 def checked(root: ThrowawayRoot, user: str = "") -> list[dict[str, Any]]:
     done = root.run("/usr/bin/python3", SETUP, "check", "--json", code=None, user=user)
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    findings: list[dict[str, Any]] = json.loads(done.stdout)
+    return findings
 
 
 @pytest.mark.slow

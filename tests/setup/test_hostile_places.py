@@ -99,17 +99,17 @@ def test_files_that_another_user_could_write_are_named(tmp_path: Path, real: Ins
     assert notice.startswith(f"warning: {tmp_path}: nobody owned files in it")
 
 
-@pytest.mark.parametrize("place", [CONFIG, KEY_FILE])
+@pytest.mark.parametrize("path", [CONFIG, KEY_FILE])
 def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(
-    tmp_path: Path, real: Installation, place: str
+    tmp_path: Path, real: Installation, path: str
 ) -> None:
     template = tmp_path / "conf/conf.json"
     template.parent.mkdir()
     template.write_text('{"GENERAL": {"HOSTNAME": "x"}}')
     real.at(CONFIG_FOLDER).mkdir(parents=True)
-    os.mkfifo(real.at(place))
+    os.mkfifo(real.at(path))
     with pytest.raises(OSError, match="not a regular file"):
-        configuration.hostname(real) if place == CONFIG else keys._text(real.at(place))
+        configuration.hostname(real) if path == CONFIG else keys._text(real.at(path))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "large"])
@@ -117,14 +117,14 @@ def test_the_memory_of_the_backup_does_not_stop_a_restore_by_root(
     tmp_path: Path, kind: str
 ) -> None:
     """It lies in a folder of the user of the backup: what another one put there is replaced."""
-    memory, place = Memory(tmp_path), tmp_path / "sequence.json"
+    memory, path = Memory(tmp_path), tmp_path / "sequence.json"
     if kind == "fifo":
-        os.mkfifo(place)
+        os.mkfifo(path)
     elif kind == "link":
-        place.symlink_to("/dev/zero")
+        path.symlink_to("/dev/zero")
     else:
-        place.touch()
-        os.truncate(place, 1 << 40)
+        path.touch()
+        os.truncate(path, 1 << 40)
     assert memory.reached("id", "srv", "config") == Reached()
     memory.reach("id", "srv", "config", Reached(7))
     assert memory.reached("id", "srv", "config") == Reached(7)
@@ -160,9 +160,9 @@ def test_a_line_of_cron_of_any_user_keeps_setup_from_nothing(tmp_path: Path) -> 
     assert not schedule._without(system)
     assert adopt.schedule_of(system) == ""
     assert not list(adopt.cron_steps(system))
-    (found,) = adopt.findings(system)
-    assert "crontabs/alice:1: " in found.text
-    assert found.hint.endswith("crontab -u alice -e")
+    (finding,) = adopt.findings(system)
+    assert "crontabs/alice:1: " in finding.text
+    assert finding.hint.endswith("crontab -u alice -e")
     crontab.with_name("root").write_text(LINE)
     assert [line.path.name for line in old_cron.lines(system)] == ["root"]
     assert schedule._without(system)
@@ -175,8 +175,8 @@ def test_names_with_escape_codes_do_not_reach_the_terminal(
     store.mkdir(parents=True)
     (store / "x.manifest.json").touch()
     monkeypatch.setattr(plans, "UNINSTALL", (purging.steps,))
-    given = arguments.Arguments("uninstall", prefix=str(tmp_path), purge=True)
-    assert installing.uninstall(given) == 0
+    options = arguments.Arguments("uninstall", prefix=str(tmp_path), purge=True)
+    assert installing.uninstall(options) == 0
     shown = capsys.readouterr().out
     assert "\\x1b]0;evil\\x07" in shown
     assert shown.replace("\n", "").isprintable()
@@ -298,16 +298,16 @@ def test_every_python_that_root_starts_is_isolated(
 def test_a_python_that_another_user_could_change_is_the_last_choice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    own, other = "/home/alice/python3", "/usr/bin/python3.11"
-    unsafe = {own: "belongs to another user"}
-    monkeypatch.setattr(sys, "_base_executable", own)
+    private, other = "/home/alice/python3", "/usr/bin/python3.11"
+    unsafe = {private: "belongs to another user"}
+    monkeypatch.setattr(sys, "_base_executable", private)
     monkeypatch.setattr(newer_python, "candidates", lambda: [other])
     monkeypatch.setattr(newer_python, "is_new", lambda _one: True)
     monkeypatch.setattr(environment, "closed_folder", lambda _one: None)
     monkeypatch.setattr(environments, "unsafe", lambda path: unsafe.get(path, ""))
     assert installing.python("install") == Path(other)
     unsafe.clear()
-    assert installing.python("install") == Path(own)
+    assert installing.python("install") == Path(private)
 
 
 @AS_ROOT

@@ -140,7 +140,7 @@ def test_a_file_is_written_whole_or_not_at_all(
     path = installed.at(CONFIG)
     path.write_text("before")
 
-    def full(*_given: object) -> None:
+    def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(filesystem_handling, "write_all", full)

@@ -18,14 +18,14 @@ LOCK = project.ROOT / environment.LOCK
 
 def pinned() -> dict[str, list[str]]:
     """Name and versions of each package; each block of the file must have hashes."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     text = re.sub(r"^#.*\n", "", LOCK.read_text(encoding="utf-8"), flags=re.M)
     for block in re.split(r"\n(?=[a-z0-9])", text.strip()):
         head = re.match(r"([a-z0-9-]+)==([0-9a-z.]+)( ;.*)? \\\n", block)
         assert head, block
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
-        found.setdefault(head[1], []).append(head[2])
-    return found
+        by_name.setdefault(head[1], []).append(head[2])
+    return by_name
 
 
 def direct() -> set[str]:
@@ -59,12 +59,12 @@ def test_packages_that_cannot_be_fetched(
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    given = tmp_path if wheels else None
-    asked = Installation(project.ROOT, Path(sys.executable), tmp_path, given)
+    wheels_folder = tmp_path if wheels else None
+    installation = Installation(project.ROOT, Path(sys.executable), tmp_path, wheels_folder)
     lock = tmp_path / LOCK.name
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(BackupError, match="the Python packages could not be fetched") as caught:
-        locked_packages._fetch(asked, sys.executable, lock, tmp_path / "new", None)
+        locked_packages._fetch(installation, sys.executable, lock, tmp_path / "new", None)
     assert "no-such-package" in caught.value.hint
     hint = f"{tmp_path} must have the packages" if wheels else "Check network and proxy"
     assert caught.value.hint.startswith(hint)

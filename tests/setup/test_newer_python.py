@@ -25,10 +25,10 @@ newer_python.go_on(["setup.py"])
 
 def old(version: str) -> str:
     """Return an old Python of pyenv; the test is skipped without it."""
-    found = sorted(PYENV.glob(f"{version}.*/bin/python"))
-    if not found:
+    pythons = sorted(PYENV.glob(f"{version}.*/bin/python"))
+    if not pythons:
         pytest.skip(f"no Python {version} in ~/.pyenv/versions")
-    return str(found[-1])
+    return str(pythons[-1])
 
 
 @pytest.mark.slow

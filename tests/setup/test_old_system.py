@@ -72,7 +72,7 @@ def test_lines_of_cron_are_found(prefix: Installation, line: str, user_field: bo
     path = prefix.at("/etc/cron.d/other" if user_field else "/var/spool/cron/root")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{line}\n")
-    assert line in [found.text for found in old_cron.lines(prefix)]
+    assert line in [entry.text for entry in old_cron.lines(prefix)]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_other_lines_of_cron_are_left(prefix: Installation, line: str) -> None:
     prefix.at("/etc/crontab").write_text(f"{line}\n")
     prefix.at(CRON).parent.mkdir()
     prefix.at(CRON).write_text(f"{LINE}\n")  # ours
-    assert [found.text for found in old_cron.lines(prefix)] == [LINE]
+    assert [entry.text for entry in old_cron.lines(prefix)] == [LINE]
 
 
 def test_the_time_and_the_config_of_a_line() -> None:
@@ -104,8 +104,8 @@ def test_the_time_and_the_config_of_a_line() -> None:
 
 
 def test_rules_of_sudoers_with_their_aliases(prefix: Installation) -> None:
-    found = old_sudoers.rules(prefix)
-    assert [(rule.first, rule.last, rule.is_powerful) for rule in found] == [
+    rules = old_sudoers.rules(prefix)
+    assert [(rule.first, rule.last, rule.is_powerful) for rule in rules] == [
         (3, 4, True),
         (5, 5, False),
         (6, 6, False),
@@ -136,10 +136,10 @@ def test_which_rule_gives_root(rule: str, powerful: bool) -> None:
 
 
 def test_the_findings_name_what_is_left(prefix: Installation) -> None:
-    found = adopt.findings(prefix)
-    assert [one.level for one in found].count(Level.BAD) == 1
-    assert any("ncbackup:2: 00 03" in one.text for one in found)
-    assert all("setup.py adopt --yes" in one.fix for one in found)
+    findings = adopt.findings(prefix)
+    assert [one.level for one in findings].count(Level.BAD) == 1
+    assert any("ncbackup:2: 00 03" in one.text for one in findings)
+    assert all("setup.py adopt --yes" in one.fix for one in findings)
 
 
 def test_the_schedule_keeps_the_old_time(prefix: Installation) -> None:

@@ -84,17 +84,17 @@ def test_a_mount_without_capabilities_is_named_and_sudo_is_the_way(
     installed: ThrowawayRoot,
 ) -> None:
     installed.run("sh", "-c", NOSUID)
-    said = grant(installed)
-    assert "/usr/local is mounted with nosuid" in said
-    assert "mount -o remount,suid /usr/local" in said
+    output = grant(installed)
+    assert "/usr/local is mounted with nosuid" in output
+    assert "mount -o remount,suid /usr/local" in output
     about = installed.path(sudoers.FILE).stat()
     assert (about.st_mode & 0o7777, about.st_uid) == (0o440, 0)
     installed.run("visudo", "-cf", sudoers.FILE)
     allowed = ["sudo", "-n", fixed_tar.program(), *fixed_tar.sudo_arguments(single=False)]
     assert "s3cret" in as_user(installed, *allowed, text="secret/f\0")
     assert archived_by_sudo(installed) == ["secret/", "secret/a b/", "secret/f"]
-    for attack, given in attacks(allowed):
-        printed = as_user(installed, *attack, text=given)
+    for attack, text in attacks(allowed):
+        printed = as_user(installed, *attack, text=text)
         assert "uid=0" not in printed, attack
         assert not installed.path("/etc/sudoers.d/x").exists(), attack
     assert installed.path("/secret/f").exists()
@@ -110,10 +110,10 @@ def archived_by_sudo(root: ThrowawayRoot) -> list[str]:
     root.run(
         "sh", "-c", "cd /secret; mkdir -p 'a b'; touch x.log 'a b/cache' '*'; chmod 0711 /root"
     )
-    words = ["--FILESET_INCLUDE", "/secret", "--WORK_FOLDER", "/opt/backup/work"]
-    words += ["--FILESET_EXCLUDE", json.dumps(["*.log", "/secret/**/cache", r"/secret/\*"])]
+    arguments = ["--FILESET_INCLUDE", "/secret", "--WORK_FOLDER", "/opt/backup/work"]
+    arguments += ["--FILESET_EXCLUDE", json.dumps(["*.log", "/secret/**/cache", r"/secret/\*"])]
     program = [sys.executable, str(project.ROOT / "filesbackup/filesbackup.py")]
-    root.run(*program, *words, user="ncbackup")
+    root.run(*program, *arguments, user="ncbackup")
     listed = root.run("sh", "-c", "tar tf /opt/backup/work/files/*.tar").stdout
     return sorted(listed.splitlines())
 

@@ -278,7 +278,7 @@ def test_a_full_disk_is_the_error_and_not_what_failed_on_it(
     full = f"{tmp_path}: no space left on device"
     assert str(failed("ensurepip ended with 1")) == "pip install failed"
     assert str(failed("OSError: [Errno 28] No space left on device: 'a'")) == full
-    monkeypatch.setattr(filesystem_handling, "is_full", lambda place: place == tmp_path)
+    monkeypatch.setattr(filesystem_handling, "is_full", lambda path: path == tmp_path)
     assert str(failed("ensurepip ended with 1")) == full
 
     def nowhere() -> str:

@@ -47,9 +47,9 @@ def test_a_second_run_does_nothing_and_finishes_a_half(
     table[1].perform()  # as a killed run may leave it
     assert steps.perform(table, dry_run=True) == 2
     assert capsys.readouterr().out == "a: write it (it is missing)\nc: write it (it is missing)\n"
-    found = steps.findings(table, "Run setup.py.")
-    assert [one.level for one in found] == [Level.BAD, Level.OK, Level.BAD]
-    assert (found[0].text, found[0].hint) == ("a: it is missing", "Run setup.py.")
+    findings = steps.findings(table, "Run setup.py.")
+    assert [one.level for one in findings] == [Level.BAD, Level.OK, Level.BAD]
+    assert (findings[0].text, findings[0].hint) == ("a: it is missing", "Run setup.py.")
     assert steps.perform(table) == 2
     assert capsys.readouterr().out == "a: write it\nc: write it\n"
     assert steps.perform(table) == 0

@@ -30,18 +30,18 @@ LAYOUT = """\
 """
 
 
-def setup(root: ThrowawayRoot, *words: str, code: int = 0) -> str:
+def setup(root: ThrowawayRoot, *arguments: str, code: int = 0) -> str:
     """setup.py as root, with a closed umask; it must end with this code. What it printed."""
     start = f"umask 077; cd {PLANTED}; exec /usr/bin/python3"
-    command = " ".join([start, str(SETUP), *words])
+    command = " ".join([start, str(SETUP), *arguments])
     done = root.run("sh", "-c", command, code=code)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
 
 
-def program(root: ThrowawayRoot, *words: str, user: str = "", code: int = 0) -> str:
+def program(root: ThrowawayRoot, *command: str, user: str = "", code: int = 0) -> str:
     """A program of the installed release, by the system's Python."""
-    file, *arguments = words
+    file, *arguments = command
     path = f"/var/lib/nc-backup-py/{file}"
     done = root.run("/usr/bin/python3", path, "-c", CONF, *arguments, user=user, code=code)
     return done.stdout + done.stderr
@@ -58,8 +58,8 @@ def back_up_and_restore(root: ThrowawayRoot) -> None:
     conf.write_text(json.dumps(config))
     root.run("install", "-d", "-o", "ncbackup", "-m", "0700", "/srv/disk")
     assert program(root, "backup.py", "-r", user="ncbackup") == ""
-    words = ("restore/restore.py", "--verify", "latest")
-    assert "only recipients" in program(root, *words, user="ncbackup", code=2)
+    arguments = ("restore/restore.py", "--verify", "latest")
+    assert "only recipients" in program(root, *arguments, user="ncbackup", code=2)
     program(root, "restore/restore.py", "--restore", "latest", "--destination", "/srv/out")
     root.run("diff", "-r", "/etc/apt", "/srv/out/FILESET/etc/apt")
     listed = root.run("ls", "/srv/out/FILESET/etc/nc-backup-py").stdout.split()

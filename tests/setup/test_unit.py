@@ -147,7 +147,7 @@ def test_the_service_reads_every_file_and_nothing_else_of_it_can(
     installed.run("systemctl", "start", f"{NAME}.service", code=None)
     log = installed.run("sh", "-c", "cat /var/log/nc-backup-py/*").stdout
     assert "exit 0" in log.splitlines()[-1], log
-    expected = {f"{place}/file": b"secret\n" for place in (*PLACES, "data", "usr/lib/modules/x")}
+    expected = {f"{folder}/file": b"secret\n" for folder in (*PLACES, "data", "usr/lib/modules/x")}
     assert expected.items() <= archived(installed, store).items()
     for program in ("own", "client", "hook"):
         lines = installed.path(f"/caps/{program}").read_text().split()

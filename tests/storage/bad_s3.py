@@ -142,7 +142,7 @@ class BadS3:
                 return error(400, "BadDigest", "the digest is not that of the body")
         return None
 
-    def _told(self, request: Request) -> dict[str, str]:
+    def _answer_headers(self, request: Request) -> dict[str, str]:
         names = ("x-amz-checksum-sha256", "x-amz-checksum-crc32")
         return {n: request.headers[n] for n in names if self.checksums and n in request.headers}
 
@@ -154,7 +154,9 @@ class BadS3:
             return error(412, "PreconditionFailed")
         self.objects[request.key] = request.body
         self.etags[request.key] = self.etag(request.body)
-        return Answer(headers={"ETag": f'"{self.etag(request.body)}"', **self._told(request)})
+        return Answer(
+            headers={"ETag": f'"{self.etag(request.body)}"', **self._answer_headers(request)}
+        )
 
     def _is_taken(self, request: Request) -> bool:
         condition = self.conditions and "if-none-match" in request.headers
@@ -173,7 +175,9 @@ class BadS3:
         if upload is None:
             return error(404, "NoSuchUpload")
         upload.parts[request.number] = request.body
-        return Answer(headers={"ETag": f'"{self.etag(request.body)}"', **self._told(request)})
+        return Answer(
+            headers={"ETag": f'"{self.etag(request.body)}"', **self._answer_headers(request)}
+        )
 
     def _CompleteMultipartUpload(self, request: Request) -> Answer:  # noqa: N802
         upload = self.uploads.get(request.query["uploadId"])
@@ -200,8 +204,8 @@ class BadS3:
         return _xml("CompleteMultipartUploadResult", tag + checksum * self.checksums)
 
     def _AbortMultipartUpload(self, request: Request) -> Answer:  # noqa: N802
-        found = self.uploads.pop(request.query["uploadId"], None)
-        return Answer(204) if found else error(404, "NoSuchUpload")
+        upload = self.uploads.pop(request.query["uploadId"], None)
+        return Answer(204) if upload else error(404, "NoSuchUpload")
 
     def _DeleteObject(self, request: Request) -> Answer:  # noqa: N802
         self.objects.pop(request.key, None)
@@ -219,8 +223,11 @@ class BadS3:
         content = self.objects[key]
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
         crc = base64.b64encode(binascii.crc32(content).to_bytes(4, "big")).decode()
-        told = {"x-amz-checksum-crc32": crc, "x-amz-checksum-sha256": digest}
-        return {"ETag": f'"{self.etags.get(key, "other")}"', **(told if self.checksums else {})}
+        checksums = {"x-amz-checksum-crc32": crc, "x-amz-checksum-sha256": digest}
+        return {
+            "ETag": f'"{self.etags.get(key, "other")}"',
+            **(checksums if self.checksums else {}),
+        }
 
     def _HeadObject(self, request: Request) -> Answer:  # noqa: N802
         content = self.objects.get(request.key)
@@ -267,13 +274,13 @@ class BadS3:
         return _xml("ListBucketResult", text)
 
     def _ListMultipartUploads(self, request: Request) -> Answer:  # noqa: N802
-        found = [
+        elements = [
             f"<Upload><Key>{escape(one.key)}</Key><UploadId>{name}</UploadId></Upload>"
             for name, one in self.uploads.items()
             if one.key.startswith(request.query.get("prefix", ""))
         ]
         end = "<IsTruncated>false</IsTruncated>"
-        return _xml("ListMultipartUploadsResult", "".join(found) + end)
+        return _xml("ListMultipartUploadsResult", "".join(elements) + end)
 
     def _ListParts(self, request: Request) -> Answer:  # noqa: N802
         upload = self.uploads.get(request.query["uploadId"])

@@ -47,9 +47,9 @@ class FakeSftp:
         self.silent = False  # whether it answers nothing after the first packet
         self.hello = b""  # sent instead of the first packet
 
-    def link(self, server: Server, words: list[str], *, verbose: bool = False) -> FakeLink:
+    def link(self, server: Server, arguments: list[str], *, verbose: bool = False) -> FakeLink:
         """What takes the place of an ssh."""
-        if "sftp" not in words:
+        if "sftp" not in arguments:
             raise StoreError(f"{server}: no shell")
         self.logins += 1
         return FakeLink(self, server)
@@ -58,8 +58,8 @@ class FakeSftp:
         """The answer to a packet, without its length."""
         kind, number, fields = Kind(request[0]), request[1:5], Reader(request[5:])
         name = "extended" if kind is Kind.EXTENDED else kind.name.lower()
-        made: bytes = getattr(self, f"_{name}")(fields)
-        answer = made[:1] + number + made[1:]
+        packet: bytes = getattr(self, f"_{name}")(fields)
+        answer = packet[:1] + number + packet[1:]
         fault = self.faults.get(kind)
         replaced = fault(answer) if fault else None
         return answer if replaced is None else replaced
@@ -129,8 +129,8 @@ class FakeSftp:
         return self._ok()
 
     def _remove(self, fields: Reader) -> bytes:
-        found = self.files.pop(fields.text(), None)
-        return self._ok() if found is not None else self.status(Code.NO_SUCH_FILE)
+        removed = self.files.pop(fields.text(), None)
+        return self._ok() if removed is not None else self.status(Code.NO_SUCH_FILE)
 
     def _rename(self, fields: Reader) -> bytes:
         old, new = fields.text(), fields.text()
@@ -150,11 +150,11 @@ class FakeSftp:
         batches = self.handles[fields.text()]
         if not batches:
             return self.status(Code.EOF, b"EOF")
-        found = batches.pop()
+        batch = batches.pop()
         body = b"".join(
-            text(path.rpartition(b"/")[2]) + text(b"") + self._attributes(path) for path in found
+            text(path.rpartition(b"/")[2]) + text(b"") + self._attributes(path) for path in batch
         )
-        return bytes([Kind.NAME]) + u32(len(found)) + body
+        return bytes([Kind.NAME]) + u32(len(batch)) + body
 
     def _extended(self, fields: Reader) -> bytes:
         request = fields.text()

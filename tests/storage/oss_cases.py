@@ -152,9 +152,9 @@ def joined(*order: int) -> Fault:
     def fault(handler: Handler, request: Request, proceed: Proceed) -> Answer:
         answer = proceed()
         parts = [LARGE[number * BLOCK : (number + 1) * BLOCK] for number in order]
-        made = Object(b"".join(parts), "Multipart")
-        handler.server.buckets[request.bucket].objects[request.key] = made
-        return Answer(200, answer.body, made.headers)
+        stored = Object(b"".join(parts), "Multipart")
+        handler.server.buckets[request.bucket].objects[request.key] = stored
+        return Answer(200, answer.body, stored.headers)
 
     return fault
 

@@ -31,8 +31,8 @@ def options(folder: Path, bucket: str, **more: str) -> Options:
     from tools.modules.options import fill
 
     file = oss_server.credentials(folder, server(), bucket)
-    given = {"HOSTNAME": "srv", "DESTINATION": "oss", "ALIYUN_CREDENTIALS": str(file)}
-    return fill(Options, {**given, "REGION": oss_server.REGION, **more})
+    defaults = {"HOSTNAME": "srv", "DESTINATION": "oss", "ALIYUN_CREDENTIALS": str(file)}
+    return fill(Options, {**defaults, "REGION": oss_server.REGION, **more})
 
 
 def blocks(size: int, page: int, **settings: int) -> Callable[[Path], Callable[[], Store]]:
@@ -40,11 +40,11 @@ def blocks(size: int, page: int, **settings: int) -> Callable[[Path], Callable[[
 
     def make(folder: Path) -> Callable[[], Store]:
         bucket, _ = server().bucket(min_part=1, page=page)
-        given = options(folder, bucket, PREFIX="backup/of all")
+        filled = options(folder, bucket, PREFIX="backup/of all")
 
         def opened() -> Store:
-            client = Client(given, lambda account: given.url(account.bucket))
-            backend = OssBlocks(client, prefix=given.prefix, block_size=size)
+            client = Client(filled, lambda account: filled.url(account.bucket))
+            backend = OssBlocks(client, prefix=filled.prefix, block_size=size)
             return OssStore(backend, Retries(0), **settings)
 
         return opened

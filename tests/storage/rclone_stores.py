@@ -22,9 +22,9 @@ from tests import servers
 @functools.cache
 def folder() -> Path:
     """Return where the config lies, and the files of the remotes crypt and disk."""
-    found = Path(tempfile.mkdtemp(prefix="nc-test-rclone-"))
-    atexit.register(shutil.rmtree, found, ignore_errors=True)
-    return found
+    path = Path(tempfile.mkdtemp(prefix="nc-test-rclone-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 @functools.cache
@@ -50,8 +50,8 @@ def config() -> Path:
 
 def options(remote: str, **keys: Any) -> Options:
     """Return the options of a section."""
-    given = {"hostname": "srv", "remote": remote, "program": servers.program("rclone")}
-    return Options(**{**given, "config": config(), "work_folder": folder(), **keys})
+    defaults = {"hostname": "srv", "remote": remote, "program": servers.program("rclone")}
+    return Options(**{**defaults, "config": config(), "work_folder": folder(), **keys})
 
 
 @functools.cache
@@ -64,9 +64,9 @@ def opened(remote: str, **keys: Any) -> RcloneStore:
     """Return a store."""
     chosen = options(remote, **keys)
     _kept(chosen.rclone)
-    made = rclone_store.open_store(chosen)
-    assert isinstance(made, RcloneStore)
-    return made
+    target = rclone_store.open_store(chosen)
+    assert isinstance(target, RcloneStore)
+    return target
 
 
 def local(folder: Path) -> Callable[[], RcloneStore]:

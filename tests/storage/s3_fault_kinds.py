@@ -57,9 +57,9 @@ def with_checksum(answer: Answer) -> Fault:
     """Refuse what has a checksum of newer kind."""
 
     def fault(_server: BadS3, request: Request, _count: int) -> Answer | None:
-        found = any(name.startswith("x-amz-checksum") for name in request.headers)
+        is_checked = any(name.startswith("x-amz-checksum") for name in request.headers)
         sending = request.operation in ("PutObject", "UploadPart", "CreateMultipartUpload")
-        return answer if found and sending else None
+        return answer if is_checked and sending else None
 
     return fault
 

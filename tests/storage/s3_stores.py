@@ -27,8 +27,12 @@ NO_WAIT = Retries(0, say=lambda _line: None)
 
 def options(server: S3Server, **keys: Any) -> Options:
     """Return the options of a section."""
-    given = {"hostname": "srv", "bucket_name": s3_servers.BUCKET, "endpoint_url": server.endpoint}
-    return Options(**{**given, **keys})
+    defaults = {
+        "hostname": "srv",
+        "bucket_name": s3_servers.BUCKET,
+        "endpoint_url": server.endpoint,
+    }
+    return Options(**{**defaults, **keys})
 
 
 @functools.cache
@@ -50,9 +54,9 @@ def seaweedfs(memory: int | None = None) -> Callable[[], S3Store]:
     return on(s3_servers.seaweedfs(), memory)
 
 
-def reopened(made: S3Store) -> S3Store:
+def reopened(target: S3Store) -> S3Store:
     """Return a store of another process."""
-    return S3Store(S3Blocks(made.backend.client, PART), NO_WAIT)
+    return S3Store(S3Blocks(target.backend.client, PART), NO_WAIT)
 
 
 def versitygw(memory: int | None = None) -> Callable[[], S3Store]:
@@ -69,10 +73,10 @@ def on(server: S3Server, memory: int | None = None) -> Callable[[], S3Store]:
     """Return what opens one more process of a store in a new folder of a server."""
     prefix = f"{uuid.uuid4().hex}/store"
 
-    def made() -> S3Store:
+    def new_store() -> S3Store:
         return S3Store(S3Blocks(client(server, prefix=prefix), PART), NO_WAIT, memory=memory)
 
-    return made
+    return new_store
 
 
 # --- stores of the scripted server
@@ -83,20 +87,20 @@ _connections: dict[tuple[Any, ...], Connection] = {}
 
 def opened(bad: BadS3, **keys: Any) -> S3Store:
     """A store in the folder `store`; sessions are made once for each time limit."""
-    given = {"hostname": "srv", "bucket_name": "backups", "prefix": "store"}
-    options = Options(**{**given, "endpoint_url": bad.endpoint, **keys})
-    made = 0
+    defaults = {"hostname": "srv", "bucket_name": "backups", "prefix": "store"}
+    options = Options(**{**defaults, "endpoint_url": bad.endpoint, **keys})
+    sessions = 0
 
     def connect(options: Options) -> Connection:
-        nonlocal made
-        made += 1
+        nonlocal sessions
+        sessions += 1
         key = (options.endpoint_url, options.read_timeout)
         if key not in _connections:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
                 patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
                 _connections[key] = s3_client.connected(options)
-        return dataclasses.replace(_connections[key], secret=(str(made),))
+        return dataclasses.replace(_connections[key], secret=(str(sessions),))
 
     return S3Store(
         S3Blocks(Client(options, connect), SMALL_PART), Retries(0, say=lambda _line: None)

@@ -33,9 +33,9 @@ def levels(backend: S3Blocks) -> list[Level]:
 
 def test_who_may_only_add_is_append_only_and_leaves_nothing() -> None:
     adding = blocks("add-only")
-    found = [one.text for one in account_checks.of_bucket(adding, "srv-test")]
-    assert found[0].endswith(": objects can be written")
-    assert ": append-only: this account cannot remove objects" in found[1]
+    texts = [one.text for one in account_checks.of_bucket(adding, "srv-test")]
+    assert texts[0].endswith(": objects can be written")
+    assert ": append-only: this account cannot remove objects" in texts[1]
     assert NAME not in {one.name for one in adding.entries("srv-test")}
     assert NAME not in {one.upload.name for one in adding.uploads("srv-test")}
 
@@ -64,10 +64,10 @@ def test_the_clock_of_a_server_is_its_date() -> None:
     ],
 )
 def test_clocks_that_differ(ahead: float | None, level: Level | None, says: str) -> None:
-    found = list(account_checks.clock("s3://b", ahead))
-    assert [one.level for one in found] == ([level] if level else [])
-    assert all(says in one.text for one in found)
-    assert all(one.hint for one in found if one.level is Level.BAD)
+    findings = list(account_checks.clock("s3://b", ahead))
+    assert [one.level for one in findings] == ([level] if level else [])
+    assert all(says in one.text for one in findings)
+    assert all(one.hint for one in findings if one.level is Level.BAD)
 
 
 def test_the_date_of_an_answer_is_compared(bad_date: S3Blocks) -> None:

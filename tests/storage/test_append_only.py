@@ -204,24 +204,24 @@ def server() -> Sshd:
 
 @pytest.mark.needs("sshd")
 def test_the_store_adds_and_cannot_remove(server: Sshd, tmp_path: Path) -> None:
-    made = server.store(server.kept / tmp_path.name, "append only")
+    target = server.store(server.kept / tmp_path.name, "append only")
     large = os.urandom(3 << 20)
     for name, content in (("srv/small", b"content"), ("srv/large", large)):
-        store.store_object(made, name, [content])
-        assert b"".join(made.get(name)) == content
-        store.store_object(made, name, [content])  # once more: it is there
+        store.store_object(target, name, [content])
+        assert b"".join(target.get(name)) == content
+        store.store_object(target, name, [content])  # once more: it is there
     with pytest.raises(TakenError):
-        store.store_object(made, "srv/small", [b"other"])
+        store.store_object(target, "srv/small", [b"other"])
     with pytest.raises(ForbiddenError, match="append-only"):
-        made.remove(["srv/small"])
-    assert made.create_only is store.CreateOnly.ATOMIC
-    assert (made.free() or 0) > 0
-    assert list(made.folders()) == ["srv"]
-    made.put("srv/unfinished", [b"content"])
-    (left,) = made.unfinished("srv")
-    made.remove([left.name])
-    assert [entry.name for entry in made.entries("srv")] == ["srv/large", "srv/small"]
-    assert not list(made.unfinished("srv"))
+        target.remove(["srv/small"])
+    assert target.create_only is store.CreateOnly.ATOMIC
+    assert (target.free() or 0) > 0
+    assert list(target.folders()) == ["srv"]
+    target.put("srv/unfinished", [b"content"])
+    (left,) = target.unfinished("srv")
+    target.remove([left.name])
+    assert [entry.name for entry in target.entries("srv")] == ["srv/large", "srv/small"]
+    assert not list(target.unfinished("srv"))
 
 
 COMMANDS = """\
@@ -247,12 +247,12 @@ def test_sftp_of_openssh_changes_nothing(server: Sshd, tmp_path: Path) -> None:
     (folder / "x").write_bytes(b"content")
     other, out = tmp_path / "other content", tmp_path / "out"
     other.write_bytes(b"another content")
-    given = {"x": folder / "x", "folder": folder, "other": f"'{other}'", "out": out}
-    words = ["sftp", "-b", "-", "-i", str(server.folder / "id"), "-P"]
-    words += [str(server.ports["append only"])]
-    words += ["-o", f"UserKnownHostsFile={server.folder}/known_hosts", f"{server.user}@127.0.0.1"]
+    names = {"x": folder / "x", "folder": folder, "other": f"'{other}'", "out": out}
+    command = ["sftp", "-b", "-", "-i", str(server.folder / "id"), "-P"]
+    command += [str(server.ports["append only"])]
+    command += ["-o", f"UserKnownHostsFile={server.folder}/known_hosts", f"{server.user}@127.0.0.1"]
     done = subprocess.run(
-        words, input=COMMANDS.format(**given), capture_output=True, text=True, check=True
+        command, input=COMMANDS.format(**names), capture_output=True, text=True, check=True
     )
     assert out.read_bytes() == b"content"
     assert [path.name for path in folder.iterdir()] == ["x"]
@@ -266,8 +266,8 @@ def test_sftp_of_openssh_changes_nothing(server: Sshd, tmp_path: Path) -> None:
 )
 def test_a_run_into_an_append_only_account(server: Sshd, system: System) -> None:
     (system.source / "file").write_bytes(os.urandom(1 << 20))
-    place = {**server.keys("append only"), "REMOTE_DIR": str(server.kept / "run")}
-    sections = system.short(OFFSITE=execute("storage", **place))
+    keys = {**server.keys("append only"), "REMOTE_DIR": str(server.kept / "run")}
+    sections = system.short(OFFSITE=execute("storage", **keys))
     del sections["STORAGE_LOCAL"]
     system.configure(sections, STREAM="True")
     assert "is writable (it will be created)" in system.run("-t").stdout

@@ -20,7 +20,7 @@ NO_WAIT = Retries(0, say=lambda _line: None)
 CONTENT = bytes(range(256)) * 10  # in 26 blocks of 100 bytes
 
 
-def made(
+def block_store(
     *faults: Faults, parallel: int = 2, memory: int = 1 << 20
 ) -> tuple[BlockStore, MemoryBlocks]:
     def fault(call: str, name: str) -> None:
@@ -35,60 +35,60 @@ def made(
 @pytest.mark.parametrize("call", ["begin", "block 0", "block 13", "block 25", "complete"])
 def test_every_call_of_an_upload_is_repeated_alone(call: str) -> None:
     faults, blocks = Faults(call, *[broken()] * 4), Faults("block 12")
-    place, _ = made(faults, blocks)
-    assert store.store_object(place, "srv/x", once(CONTENT)).size == len(CONTENT)
-    assert read(place, "srv/x") == CONTENT
+    target, _ = block_store(faults, blocks)
+    assert store.store_object(target, "srv/x", once(CONTENT)).size == len(CONTENT)
+    assert read(target, "srv/x") == CONTENT
     assert (faults.calls, blocks.calls) == (5, 1)
 
 
 def test_a_small_object_is_one_call_in_publish() -> None:
     calls = [Faults(call) for call in ("create", "begin", "block 0", "complete")]
-    place, _ = made(*calls)
-    place.put("srv/x", once(CONTENT[:100]))
+    target, _ = block_store(*calls)
+    target.put("srv/x", once(CONTENT[:100]))
     assert [one.calls for one in calls] == [0, 0, 0, 0]
-    place.publish(["srv/x"])
+    target.publish(["srv/x"])
     assert [one.calls for one in calls] == [1, 0, 0, 0]
 
 
 def test_small_objects_wait_in_a_bounded_memory() -> None:
     created, begun = Faults("create"), Faults("begin")
-    place, _ = made(created, begun, memory=150)
+    target, _ = block_store(created, begun, memory=150)
     for number in range(3):
-        place.put(f"srv/{number}", once(CONTENT[:70]))
-    place.publish([f"srv/{number}" for number in range(3)])
+        target.put(f"srv/{number}", once(CONTENT[:70]))
+    target.publish([f"srv/{number}" for number in range(3)])
     assert (created.calls, begun.calls) == (2, 1)
-    place.put("srv/3", once(CONTENT[:70]))
-    place.discard(["srv/3"])
+    target.put("srv/3", once(CONTENT[:70]))
+    target.discard(["srv/3"])
     for number in (4, 5):
-        store.store_object(place, f"srv/{number}", once(CONTENT[:100]))
+        store.store_object(target, f"srv/{number}", once(CONTENT[:100]))
     assert begun.calls == 1  # the memory is given back
 
 
 def test_nothing_is_left_where_a_block_fails_for_good() -> None:
-    place, _ = made(Faults("block 7", *[broken()] * 5))
+    target, _ = block_store(Faults("block 7", *[broken()] * 5))
     with pytest.raises(OSError, match="trouble"):
-        place.put("srv/x", once(CONTENT))
-    assert not list(place.unfinished("srv"))
-    assert not list(place.entries("srv"))
+        target.put("srv/x", once(CONTENT))
+    assert not list(target.unfinished("srv"))
+    assert not list(target.entries("srv"))
 
 
 def test_an_error_that_no_attempt_can_fix_ends_the_upload_at_once() -> None:
     faults = Faults("block 3", broken(errno.EACCES))
     later = Faults("block 25")
     with pytest.raises(OSError, match="trouble"):
-        made(faults, later, parallel=1)[0].put("srv/x", once(CONTENT))
+        block_store(faults, later, parallel=1)[0].put("srv/x", once(CONTENT))
     assert (faults.calls, later.calls) == (1, 0)
 
 
 def test_an_upload_that_cannot_be_aborted_is_listed_and_removed_later() -> None:
     aborts = Faults("abort", broken())
-    place, _ = made(Faults("block 7", *[broken()] * 5), aborts)
+    target, _ = block_store(Faults("block 7", *[broken()] * 5), aborts)
     with pytest.raises(OSError, match="trouble"):
-        place.put("srv/20260101_000000.x", once(CONTENT))
-    (left,) = place.unfinished("srv")
+        target.put("srv/20260101_000000.x", once(CONTENT))
+    (left,) = target.unfinished("srv")
     assert left.name.startswith("srv/.20260101_000000.x.upload-")
-    place.remove([left.name])
-    assert not list(place.unfinished("srv"))
+    target.remove([left.name])
+    assert not list(target.unfinished("srv"))
 
 
 @pytest.mark.fault("the answer to a publication is lost", "the store is asked what it holds")
@@ -96,20 +96,20 @@ def test_an_upload_that_cannot_be_aborted_is_listed_and_removed_later() -> None:
 @pytest.mark.parametrize("lost", [broken(), TransientError("timed out"), broken(errno.ENOENT)])
 def test_an_answer_that_was_lost_is_settled_by_asking(size: int, lost: Exception) -> None:
     """The object is visible; what the store says to the repeated call does not matter."""
-    place, _ = made(Faults("create end", lost), Faults("complete end", lost))
-    store.store_object(place, "srv/x", once(CONTENT[:size]))
-    assert read(place, "srv/x") == CONTENT[:size]
+    target, _ = block_store(Faults("create end", lost), Faults("complete end", lost))
+    store.store_object(target, "srv/x", once(CONTENT[:size]))
+    assert read(target, "srv/x") == CONTENT[:size]
 
 
 @pytest.mark.parametrize("size", [50, len(CONTENT)])
 def test_an_object_of_another_is_not_taken_for_our_own(size: int) -> None:
-    place, backend = made(Faults("create", broken()), Faults("complete", broken()))
-    place.put("srv/x", once(CONTENT[:size]))
+    target, backend = block_store(Faults("create", broken()), Faults("complete", broken()))
+    target.put("srv/x", once(CONTENT[:size]))
     other = b"as long as it".ljust(size, b".")
     backend.objects.create("srv/x", other)
     with pytest.raises(TakenError, match="different content"):
-        place.publish(["srv/x"])
-    assert read(place, "srv/x") == other
+        target.publish(["srv/x"])
+    assert read(target, "srv/x") == other
 
 
 def test_blocks_are_sent_at_once_and_no_more_than_allowed() -> None:
@@ -128,10 +128,10 @@ def test_blocks_are_sent_at_once_and_no_more_than_allowed() -> None:
             sending[0] -= 1
         both.wait()
 
-    place = BlockStore(MemoryBlocks(100, fault), NO_WAIT, parallel=2)
-    store.store_object(place, "srv/x", once(CONTENT))  # 26 blocks: pairs
+    target = BlockStore(MemoryBlocks(100, fault), NO_WAIT, parallel=2)
+    store.store_object(target, "srv/x", once(CONTENT))  # 26 blocks: pairs
     assert most[0] == 2
-    assert read(place, "srv/x") == CONTENT
+    assert read(target, "srv/x") == CONTENT
 
 
 def test_blocks_in_memory_are_bounded() -> None:
@@ -150,8 +150,8 @@ def test_blocks_in_memory_are_bounded() -> None:
             taken.append(number)
             yield bytes(100)
 
-    place = BlockStore(MemoryBlocks(100, fault), NO_WAIT, parallel=2)
-    worker = threading.Thread(target=place.put, args=("srv/x", chunks()), daemon=True)
+    target = BlockStore(MemoryBlocks(100, fault), NO_WAIT, parallel=2)
+    worker = threading.Thread(target=target.put, args=("srv/x", chunks()), daemon=True)
     worker.start()
     assert sending.acquire(timeout=20)
     assert sending.acquire(timeout=20)
@@ -166,7 +166,7 @@ def test_a_store_that_repeats_blocks_is_not_repeated_as_a_whole() -> None:
     faults = Faults("block 3", *[broken()] * 99)
     begun = Faults("begin")
     with pytest.raises(OSError, match="trouble"):
-        Retrying(made(faults, begun)[0], NO_WAIT).put("srv/x", once(CONTENT))
+        Retrying(block_store(faults, begun)[0], NO_WAIT).put("srv/x", once(CONTENT))
     assert (faults.calls, begun.calls) == (5, 1)
 
 

@@ -53,8 +53,8 @@ def test_what_is_parsed(body: bytes, good: bool) -> None:
 )
 def test_dates(date: str, year: int | None) -> None:
     for name in ("date", "Date"):
-        found = date_of({name: date})
-        assert (found and found.year) == year
+        moment = date_of({name: date})
+        assert (moment and moment.year) == year
 
 
 def names(*keys: str, folder: str = "srv") -> list[str]:

@@ -32,25 +32,25 @@ HOST = "srv-test"
 ORDER = Order(Rules(last=2, minimum=1), acts=True)
 
 
-def filled(place: store.Store) -> list[str]:
+def filled(target: store.Store) -> list[str]:
     """Store six runs of two items; return their ids."""
-    made = []
+    run_ids = []
     for second in range(6):
         run_id = stored_runs.run_id(stored_runs.days_ago(0.01) + timedelta(seconds=second))
         items = [stored_runs.item(run_id, "A"), stored_runs.item(run_id, "B")]
-        stored_runs.put(place, dataclasses.replace(stored_runs.run(run_id, items), host=HOST))
-        made.append(run_id)
-    return made
+        stored_runs.put(target, dataclasses.replace(stored_runs.run(run_id, items), host=HOST))
+        run_ids.append(run_id)
+    return run_ids
 
 
-def clean(place: store.Store, **order: object) -> Result:
-    catalog = Catalog(place, HOST, Trust(everybody=True))
+def clean(target: store.Store, **order: object) -> Result:
+    catalog = Catalog(target, HOST, Trust(everybody=True))
     remembered = Remembered(Memory(None), "s3", HOST)
     return cleaning.clean(catalog, Order(**{**vars(ORDER), **order}), remembered)[0]
 
 
-def runs(place: store.Store) -> list[str]:
-    return list(Catalog(place, HOST, Trust()).run_ids)
+def runs(target: store.Store) -> list[str]:
+    return list(Catalog(target, HOST, Trust()).run_ids)
 
 
 def opened(policy: str) -> S3Store:
@@ -60,42 +60,42 @@ def opened(policy: str) -> S3Store:
 
 
 def test_a_bucket_and_an_account_that_may_not_delete() -> None:
-    place = opened("clean-up")
-    for entry in list(place.entries(HOST)):
-        place.remove([entry.name])
-    made = filled(opened("add-only"))
+    target = opened("clean-up")
+    for entry in list(target.entries(HOST)):
+        target.remove([entry.name])
+    run_ids = filled(opened("add-only"))
     result = clean(opened("add-only"))
     assert result.status is Status.OK
     assert cleaning.KEEPS in result.message
     assert clean(opened("add-only"), by_hand=True, really=True).status is Status.UNCLEAN
-    assert runs(place) == made
-    assert "4 runs removed, 2 runs left" in clean(place).message
-    assert runs(place) == made[-2:]
-    assert len(list(place.entries(HOST))) == 2 * 4
+    assert runs(target) == run_ids
+    assert "4 runs removed, 2 runs left" in clean(target).message
+    assert runs(target) == run_ids[-2:]
+    assert len(list(target.entries(HOST))) == 2 * 4
 
 
 @pytest.mark.parametrize("versions", [False, True])
 def test_a_versioned_bucket(versions: bool) -> None:
-    place, client, bucket = test_removal.versioned()
-    made = filled(place)
+    target, client, bucket = test_removal.versioned()
+    run_ids = filled(target)
     before = len(client.list_object_versions(Bucket=bucket)["Versions"])
-    result = clean(place, versions=versions)
+    result = clean(target, versions=versions)
     assert result.status is Status.OK
     assert ("freed 0 B now" in result.message) is not versions
-    assert runs(place) == made[-2:]
+    assert runs(target) == run_ids[-2:]
     after = len(client.list_object_versions(Bucket=bucket)["Versions"])
     assert (after < before) is versions
 
 
 def test_a_locked_bucket() -> None:
-    place, _client, _bucket = test_removal.versioned(
+    target, _client, _bucket = test_removal.versioned(
         object_lock_mode="COMPLIANCE", object_lock_days=2
     )
-    made = filled(place)
-    result = clean(place, versions=True)
+    run_ids = filled(target)
+    result = clean(target, versions=True)
     assert result.status is Status.OK
     assert "4 runs may not be removed yet" in result.message
-    assert runs(place) == made
+    assert runs(target) == run_ids
 
 
 @pytest.mark.parametrize(
@@ -107,31 +107,31 @@ def test_a_locked_bucket() -> None:
 )
 def test_daily_runs_of_an_account_and_of_a_remote(tmp_path: Path, kind: str) -> None:
     """Their files are as old as their runs; benchmarks/cleanup.py does the same with 400 runs."""
-    made: list[str] = []
+    run_ids: list[str] = []
     for day in range(20, 0, -1):
         moment = stored_runs.days_ago(day)
-        made.append(stored_runs.run_id(moment))
-        base = None if day % 7 == 0 or len(made) == 1 else made[-2]
-        items = [stored_runs.item(made[-1], "A", base=base), stored_runs.item(made[-1], "B")]
-        whole = dataclasses.replace(stored_runs.run(made[-1], items), host=HOST)
+        run_ids.append(stored_runs.run_id(moment))
+        base = None if day % 7 == 0 or len(run_ids) == 1 else run_ids[-2]
+        items = [stored_runs.item(run_ids[-1], "A", base=base), stored_runs.item(run_ids[-1], "B")]
+        whole = dataclasses.replace(stored_runs.run(run_ids[-1], items), host=HOST)
         stored_runs.put(LocalStore(tmp_path), whole)
-        stored_runs.age(tmp_path / HOST, moment, made[-1])
-    place: store.Store
+        stored_runs.age(tmp_path / HOST, moment, run_ids[-1])
+    target: store.Store
     if kind == "ssh":
-        place = SshStore(Session(sshd().server()), str(tmp_path))
+        target = SshStore(Session(sshd().server()), str(tmp_path))
     else:
-        place = rclone_stores.opened(f":local:{tmp_path}")
+        target = rclone_stores.opened(f":local:{tmp_path}")
     rules = Rules(daily=3, weekly=2, minimum=1)
-    plan = clean(place, rules=rules, acts=False)
-    assert runs(place) == made
-    result = clean(place, rules=rules)
+    plan = clean(target, rules=rules, acts=False)
+    assert runs(target) == run_ids
+    result = clean(target, rules=rules)
     assert (result.status, plan.status) == (Status.OK, Status.OK)
-    left = runs(place)
-    assert left[-3:] == made[-3:]
+    left = runs(target)
+    assert left[-3:] == run_ids[-3:]
     assert len(left) == 20 - result.items < 17
     assert {path.name[:15] for path in (tmp_path / HOST).iterdir()} == set(left)
-    assert clean(place, rules=rules).items == 0
-    catalog = Catalog(place, HOST, Trust(everybody=True))
+    assert clean(target, rules=rules).items == 0
+    catalog = Catalog(target, HOST, Trust(everybody=True))
     for run_id in left:
         run = catalog.manifest(run_id)
         assert not readback.missing_parts(readback.StoredRun(catalog, run), run.items)

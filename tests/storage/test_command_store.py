@@ -25,21 +25,21 @@ LIST = "find %(BUCKET)s/%(HOSTNAME)s -type f -printf '%%s %%f\\n'"
 STREAMED = pytest.mark.parametrize("streamed", ["True", "False"], ids=["streamed", "staged"])
 
 
-def section(place: Path, **more: str) -> dict[str, Any]:
+def section(folder: Path, **more: str) -> dict[str, Any]:
     return execute(
         "storage",
         DESTINATION="custom_command",
         UPLOAD_COMMAND_TEMPLATE=UPLOAD,
-        ARGS_DICT=f"{{'BUCKET': '{place}'}}",
+        ARGS_DICT=f"{{'BUCKET': '{folder}'}}",
         **more,
     )
 
 
 def opened(folder: Path, **more: str) -> store.Store:
-    given = {"HOSTNAME": "srv", "DESTINATION": "command", "WORK_FOLDER": str(folder / "work")}
-    given |= {"UPLOAD_COMMAND_TEMPLATE": UPLOAD, "ARGS_DICT": f"{{'BUCKET': '{folder / 'b'}'}}"}
-    given |= {"RETRY_WAIT": "0"}
-    return command_store.open_store(fill(command_store.Options, {**given, **more}))
+    defaults = {"HOSTNAME": "srv", "DESTINATION": "command", "WORK_FOLDER": str(folder / "work")}
+    defaults |= {"UPLOAD_COMMAND_TEMPLATE": UPLOAD, "ARGS_DICT": f"{{'BUCKET': '{folder / 'b'}'}}"}
+    defaults |= {"RETRY_WAIT": "0"}
+    return command_store.open_store(fill(command_store.Options, {**defaults, **more}))
 
 
 def test_the_commands_get_the_environment_of_the_section(
@@ -98,8 +98,8 @@ def test_an_upload_alone_makes_good_runs_and_says_why_it_cannot_be_restored(
         result = system.result()
         assert (result["exit_code"], "WARN" in result["stderr"]) == (0, False), result["stderr"]
     assert len(json.loads(system.restore("--list", "--json"))["runs"]) == 3
-    words = ("--restore", "latest", "--destination", str(system.folder / "out"))
-    assert "DOWNLOAD_COMMAND_TEMPLATE" in system.restore(*words, code=1)
+    arguments = ("--restore", "latest", "--destination", str(system.folder / "out"))
+    assert "DOWNLOAD_COMMAND_TEMPLATE" in system.restore(*arguments, code=1)
 
 
 @pytest.mark.fault(
@@ -108,18 +108,18 @@ def test_an_upload_alone_makes_good_runs_and_says_why_it_cannot_be_restored(
 def test_an_upload_that_fails_is_repeated(tmp_path: Path) -> None:
     count = tmp_path / "count"
     script = f'echo x >> {count}; test "$(wc -l < {count})" -ge 3 && {UPLOAD}'
-    made = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE=f"sh -c '{script}'")
-    store.store_object(made, "srv/x", [b"content"])
+    target = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE=f"sh -c '{script}'")
+    store.store_object(target, "srv/x", [b"content"])
     assert (tmp_path / "b/srv/x").read_bytes() == b"content"
-    made = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE="sh -c 'echo disk full >&2; exit 4'")
+    target = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE="sh -c 'echo disk full >&2; exit 4'")
     with pytest.raises(StoreError, match=r"exit code 4: .*disk full"):
-        store.store_object(made, "srv/y", [b"content"])
-    assert [entry.name for entry in made.entries("srv")] == []
-    assert list(made.unfinished("srv")) == []
+        store.store_object(target, "srv/y", [b"content"])
+    assert [entry.name for entry in target.entries("srv")] == []
+    assert list(target.unfinished("srv")) == []
     count.unlink()
-    made = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE=f"sh -c 'echo x >> {count}; no-such-tool'")
+    target = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE=f"sh -c 'echo x >> {count}; no-such-tool'")
     with pytest.raises(StoreError, match=r"exit code 127: .*no-such-tool"):
-        store.store_object(made, "srv/y", [b"content"])
+        store.store_object(target, "srv/y", [b"content"])
     assert count.read_text() == "x\n"  # another attempt would not find it either
 
 
@@ -130,26 +130,26 @@ def test_an_upload_that_fails_is_repeated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["truncate -s 1", "truncate -s 0", "rm"])
 def test_what_was_uploaded_is_downloaded_and_compared(tmp_path: Path, harm: str) -> None:
     bad = f"sh -c '{UPLOAD} && {harm} %(BUCKET)s/%(HOSTNAME)s/%(file)s'"
-    made = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE=bad, DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD)
+    target = opened(tmp_path, UPLOAD_COMMAND_TEMPLATE=bad, DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD)
     with pytest.raises(StoreError):
-        store.store_object(made, "srv/x", [b"content"])
+        store.store_object(target, "srv/x", [b"content"])
 
 
 def test_content_on_standard_input(tmp_path: Path) -> None:
     (tmp_path / "b/srv").mkdir(parents=True)
-    words = "dd of=%(BUCKET)s/%(HOSTNAME)s/%(file)s status=none"
-    made = opened(
-        tmp_path, UPLOAD_COMMAND_TEMPLATE=words, DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD,
+    template = "dd of=%(BUCKET)s/%(HOSTNAME)s/%(file)s status=none"
+    target = opened(
+        tmp_path, UPLOAD_COMMAND_TEMPLATE=template, DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD,
     )  # fmt: skip
-    store.store_object(made, "srv/x", [b"con", b"tent"])
-    assert b"".join(made.get("srv/x")) == b"content"
+    store.store_object(target, "srv/x", [b"con", b"tent"])
+    assert b"".join(target.get("srv/x")) == b"content"
 
 
 def test_a_shell_sees_nothing_of_a_name(tmp_path: Path) -> None:
-    made = opened(tmp_path, DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD)
+    target = opened(tmp_path, DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD)
     name = "srv/$(touch harmed); rm -rf x"
-    store.store_object(made, name, [b"content"])
-    assert b"".join(made.get(name)) == b"content"
+    store.store_object(target, name, [b"content"])
+    assert b"".join(target.get(name)) == b"content"
     assert (tmp_path / "b" / name).exists()
 
 
@@ -164,20 +164,20 @@ def test_a_shell_sees_nothing_of_a_name(tmp_path: Path) -> None:
 )
 def test_the_lists_of_common_tools(tmp_path: Path, lines: str, names: list[str]) -> None:
     (tmp_path / "list").write_text(lines)
-    made = opened(
+    target = opened(
         tmp_path, LIST_COMMAND_TEMPLATE=f"cat {tmp_path}/list", DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD
     )
-    assert [entry.name for entry in made.entries("srv")] == names
+    assert [entry.name for entry in target.entries("srv")] == names
 
 
 @pytest.mark.parametrize("text", ["x", "x 12", "99999999999999999999 x", "-1 x"])
 def test_a_line_that_is_none_of_a_list(tmp_path: Path, text: str) -> None:
     (tmp_path / "list").write_text(text)
-    made = opened(
+    target = opened(
         tmp_path, LIST_COMMAND_TEMPLATE=f"cat {tmp_path}/list", DOWNLOAD_COMMAND_TEMPLATE=DOWNLOAD
     )
     with pytest.raises(StoreError, match="is not a line of a list"):
-        list(made.entries("srv"))
+        list(target.entries("srv"))
 
 
 def test_a_list_that_fails_is_no_empty_list(tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_args_dict_is_data(system: System, text: str) -> None:
 
 
 def test_words_are_split_before_fields_are_filled() -> None:
-    found = Template.parse("KEY", "put '%(a)s b' 50%% %(a)s", ("a",))
-    assert found.filled({"a": "x y'z"}) == ["put", "x y'z b", "50%", "x y'z"]
+    template = Template.parse("KEY", "put '%(a)s b' 50%% %(a)s", ("a",))
+    assert template.filled({"a": "x y'z"}) == ["put", "x y'z b", "50%", "x y'z"]
 
 
 def test_the_list_survives_a_power_cut_and_another_process(tmp_path: Path) -> None:

@@ -39,20 +39,20 @@ def written(folder: Path, text: str, mode: int = 0o600) -> Path:
 
 
 def options(path: Path | None, **keys: str) -> Options:
-    given = {"HOSTNAME": "srv", "DESTINATION": "oss"}
-    given |= {"ALIYUN_CREDENTIALS": str(path)} if path else {}
-    return fill(Options, {**given, **keys})
+    defaults = {"HOSTNAME": "srv", "DESTINATION": "oss"}
+    defaults |= {"ALIYUN_CREDENTIALS": str(path)} if path else {}
+    return fill(Options, {**defaults, **keys})
 
 
 def test_the_documented_file(tmp_path: Path) -> None:
     """With lines outside sections, comments, and lines that are none of it."""
     path = written(tmp_path, DOCUMENTED)
-    found = oss_account.of(options(path, ENDPOINT="oss-cn-hangzhou-internal.aliyuncs.com"))
-    assert (found.key_id, found.secret, found.token) == ("LTAI5tOfTheFile", SECRET, "")
-    assert found.bucket == "from-the-file"
-    assert found.region == "cn-hangzhou"
-    assert found.endpoint.url == "https://oss-cn-hangzhou-internal.aliyuncs.com"
-    assert SECRET not in repr(found)
+    account = oss_account.of(options(path, ENDPOINT="oss-cn-hangzhou-internal.aliyuncs.com"))
+    assert (account.key_id, account.secret, account.token) == ("LTAI5tOfTheFile", SECRET, "")
+    assert account.bucket == "from-the-file"
+    assert account.region == "cn-hangzhou"
+    assert account.endpoint.url == "https://oss-cn-hangzhou-internal.aliyuncs.com"
+    assert SECRET not in repr(account)
     assert masking.text(f"key {SECRET}") == "key ***"
 
 
@@ -61,9 +61,9 @@ def test_the_section_comes_before_the_file(tmp_path: Path) -> None:
         tmp_path, DOCUMENTED.replace("storage.aliyun.com", "oss-cn-beijing.aliyuncs.com")
     )
     keys = {"BUCKET_NAME": "of-the-section", "REGION": "oss-cn-shanghai"}
-    found = oss_account.of(options(path, **keys))
-    assert (found.bucket, found.region) == ("of-the-section", "cn-shanghai")
-    assert found.endpoint.host == "oss-cn-beijing.aliyuncs.com"
+    account = oss_account.of(options(path, **keys))
+    assert (account.bucket, account.region) == ("of-the-section", "cn-shanghai")
+    assert account.endpoint.host == "oss-cn-beijing.aliyuncs.com"
 
 
 def test_the_names_of_ossutil(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_the_names_of_ossutil(tmp_path: Path) -> None:
         "[Credentials]\nlanguage=EN\nendpoint=oss-eu-central-1.aliyuncs.com\n"
         f"accessKeyID=LTAIx\naccessKeySecret={SECRET}\nstsToken=a-token\n"
     )
-    found = oss_account.of(options(written(tmp_path, text), BUCKET_NAME="bucket"))
-    assert (found.key_id, found.secret, found.token) == ("LTAIx", SECRET, "a-token")
-    assert found.region == "eu-central-1"
+    account = oss_account.of(options(written(tmp_path, text), BUCKET_NAME="bucket"))
+    assert (account.key_id, account.secret, account.token) == ("LTAIx", SECRET, "a-token")
+    assert account.region == "eu-central-1"
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -82,15 +82,15 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
     default = written(tmp_path, DOCUMENTED)
     monkeypatch.setattr(oss_account, "DEFAULT_FILE", default)
-    found = oss_account.of(options(None, ENDPOINT="oss-cn-beijing.aliyuncs.com"))
-    assert (found.key_id, found.source, found.bucket) == (
+    account = oss_account.of(options(None, ENDPOINT="oss-cn-beijing.aliyuncs.com"))
+    assert (account.key_id, account.source, account.bucket) == (
         *("LTAIenvironment", "environment", "from-the-file"),
     )
     named = oss_account.of(options(default, ENDPOINT="oss-cn-beijing.aliyuncs.com"))
     assert named.key_id == "LTAI5tOfTheFile"
     monkeypatch.delenv("OSS_ACCESS_KEY_ID")
-    found = oss_account.of(options(None, ENDPOINT="oss-cn-beijing.aliyuncs.com"))
-    assert found.key_id == "LTAI5tOfTheFile"
+    account = oss_account.of(options(None, ENDPOINT="oss-cn-beijing.aliyuncs.com"))
+    assert account.key_id == "LTAI5tOfTheFile"
 
 
 HOST = "host = oss-cn-beijing.aliyuncs.com\n"
@@ -155,8 +155,13 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_endpoints(text: str, url: str, region: str, internal: bool, other: str) -> None:
-    found = oss_account.endpoint(text, "ENDPOINT", "bucket")
-    assert (found.url, found.region, found.internal, found.other) == (url, region, internal, other)
+    endpoint = oss_account.endpoint(text, "ENDPOINT", "bucket")
+    assert (endpoint.url, endpoint.region, endpoint.internal, endpoint.other) == (
+        url,
+        region,
+        internal,
+        other,
+    )
 
 
 @pytest.mark.parametrize(

@@ -44,27 +44,27 @@ def opened(folder: Path, bucket: str) -> Retrying:
     """Return a store whose calls of both kinds that publish have been proven."""
     options = oss_stores.options(folder, bucket, READ_TIMEOUT="0.4")
     client = Client(options, lambda account: options.url(account.bucket))
-    made = OssStore(OssBlocks(client, prefix="", block_size=BLOCK), QUIET)
-    store.store_object(made, "before/small", [SMALL])
-    store.store_object(made, "before/large", [LARGE])
-    return Retrying(made, QUIET)
+    target = OssStore(OssBlocks(client, prefix="", block_size=BLOCK), QUIET)
+    store.store_object(target, "before/small", [SMALL])
+    store.store_object(target, "before/large", [LARGE])
+    return Retrying(target, QUIET)
 
 
-def act(case: Case, made: Retrying) -> bytes:
+def act(case: Case, target: Retrying) -> bytes:
     """Do what a case is about; return the content that there must be."""
     if case.action in ("small", "large"):
         content = SMALL if case.action == "small" else LARGE
-        store.store_object(made, NAME, [content])
+        store.store_object(target, NAME, [content])
         return content
     if case.action in ("read", "range"):
         extent = (700, 2_500) if case.action == "range" else (0, None)
-        assert b"".join(made.get("before/large", *extent)) == LARGE[slice(*extent)]
+        assert b"".join(target.get("before/large", *extent)) == LARGE[slice(*extent)]
     elif case.action == "list":
-        assert [one.name for one in made.entries("before")] == ["before/large", "before/small"]
+        assert [one.name for one in target.entries("before")] == ["before/large", "before/small"]
     elif case.action == "unfinished":
-        assert list(made.unfinished("before")) == []
+        assert list(target.unfinished("before")) == []
     else:
-        made.remove(["before/small"])
+        target.remove(["before/small"])
     return b""
 
 
@@ -75,17 +75,17 @@ def act(case: Case, made: Retrying) -> bytes:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_bad_server(case: Case, oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket(min_part=1)
-    made = opened(tmp_path, name)
+    target = opened(tmp_path, name)
     oss.requests.clear()
     case.setting(oss, bucket)
     if case.fault is not None:
         oss.script(case.operation, case.fault, times=case.times, skip=case.skip)
     if case.verdict == STORED:
-        content = act(case, made)
+        content = act(case, target)
         assert not content or bucket.objects[NAME].content == content
     else:
         with pytest.raises(StoreError, match=case.verdict) as caught:
-            act(case, made)
+            act(case, target)
         assert case.hint in caught.value.hint
         check_message(str(caught.value))
         check_nothing_is_left(bucket, case)
@@ -112,7 +112,7 @@ def check_nothing_is_left(bucket: Bucket, case: Case) -> None:
 )
 def test_cuts_at_random_bytes(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket(min_part=1)
-    made = opened(tmp_path, name)
+    target = opened(tmp_path, name)
     chosen = random.Random(15)
     operations = ("PutObject", "InitiateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
     for number in range(25):
@@ -122,9 +122,9 @@ def test_cuts_at_random_bytes(oss: OssServer, tmp_path: Path) -> None:
             fault = chosen.choice((reset(at), cut(at), done_and(None)))
             oss.script(chosen.choice(operations), fault)
         content = LARGE[: chosen.randrange(len(LARGE))]
-        store.store_object(made, f"srv/{number}", [content])
+        store.store_object(target, f"srv/{number}", [content])
         oss.script("GetObject", cut(chosen.randrange(BLOCK)), times=2)
-        assert b"".join(made.get(f"srv/{number}")) == content
+        assert b"".join(target.get(f"srv/{number}")) == content
         assert bucket.objects[f"srv/{number}"].content == content
 
 

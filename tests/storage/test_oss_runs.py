@@ -44,8 +44,8 @@ def test_a_run_and_a_restore_by_arguments_alone(
     """On a machine that has neither the config nor the credentials file."""
     name, bucket = configured(system, oss, streamed=streamed)
     oss.script("PutObject", says(503, "ServiceBusy"), times=2, skip=1)
-    found = system.result()
-    assert found["exit_code"] == 0, found
+    result = system.result()
+    assert result["exit_code"] == 0, result
     names = {key.removeprefix("servers/") for key in bucket.objects}
     assert any(key.startswith("srv-test/") and key.endswith("manifest.json") for key in names)
     assert not any(key.endswith("UNFINISHED") for key in names)
@@ -104,15 +104,15 @@ def test_what_is_wrong_is_said_before_a_run(system: System, oss: OssServer) -> N
     """By `-t`, with one line; a run fails, stores nothing and masks the secret."""
     _, bucket = configured(system, oss, streamed=True)
     oss.secrets = {KEY_ID: f"{SECRET}-changed"}
-    said = said_of(system)
-    assert f"secret of the access key ...{KEY_ID[-4:]} is wrong" in said
+    output = said_of(system)
+    assert f"secret of the access key ...{KEY_ID[-4:]} is wrong" in output
     assert system.result()["exit_code"] == 1
     assert bucket.objects == {}
-    assert SECRET not in system.log.read_text() + said
+    assert SECRET not in system.log.read_text() + output
     path = system.folder / "alioss.conf"
     path.unlink()
-    said = said_of(system)
-    assert f"ALIYUN_CREDENTIALS: {path}: no such file" in said
+    output = said_of(system)
+    assert f"ALIYUN_CREDENTIALS: {path}: no such file" in output
 
 
 def names(bucket: Bucket) -> set[str]:

@@ -75,11 +75,11 @@ def test_without_compiled_code_each_part_has_an_md5(
 
     with monkeypatch.context() as patch:
         patch.setattr(crc64, "compiled", lambda: None)
-        made = opened(tmp_path, name)
-    store.store_object(made, "srv/before", [LARGE])
+        target = opened(tmp_path, name)
+    store.store_object(target, "srv/before", [LARGE])
     oss.script("UploadPart", observed, times=3)
     oss.script("UploadPart", damaged)
-    store.store_object(made, "srv/x", [LARGE])
+    store.store_object(target, "srv/x", [LARGE])
     assert bucket.objects["srv/x"].content == LARGE
     assert seen == [True] * 3
 
@@ -87,8 +87,8 @@ def test_without_compiled_code_each_part_has_an_md5(
 def test_only_the_version_that_was_made_is_removed_again(oss: OssServer, tmp_path: Path) -> None:
     """In a bucket with versions, where the name may have had an object before."""
     name, bucket = oss.bucket()
-    made = opened(tmp_path, name)
-    store.store_object(made, "srv/before", [b"content"])
+    target = opened(tmp_path, name)
+    store.store_object(target, "srv/before", [b"content"])
     before = set(bucket.objects)
     queries: list[object] = []
 
@@ -104,13 +104,13 @@ def test_only_the_version_that_was_made_is_removed_again(oss: OssServer, tmp_pat
     oss.script("PutObject", spoiled)
     oss.script("DeleteObject", observed)
     with pytest.raises(StoreError, match="other bytes"):
-        store.store_object(made, "srv/x", [b"content"])
+        store.store_object(target, "srv/x", [b"content"])
     assert queries == [{"versionId": "CAEQ1"}]
     assert set(bucket.objects) == before
     oss.script("PutObject", spoiled)
     oss.script("DeleteObject", says(403, "AccessDenied"))
     with pytest.raises(StoreError, match="different content"):
-        store.store_object(made, "srv/y", [b"content"])
+        store.store_object(target, "srv/y", [b"content"])
 
 
 def test_a_body_is_sent_in_pieces() -> None:
@@ -134,12 +134,12 @@ def test_the_signature_is_v4_where_the_region_is_known(
     oss: OssServer, tmp_path: Path, region: str, version: str
 ) -> None:
     name, bucket = oss.bucket(min_part=1, page=1)
-    made = opened(tmp_path, name, **({"REGION": region} if region else {"REGION": ""}))
-    store.store_object(made, "srv/a b.000", [LARGE])
-    store.store_object(made, "srv/c", [b"small"])
-    assert [one.name for one in made.entries("srv")] == ["srv/a b.000", "srv/c"]
-    made.remove(["srv/c"])
-    assert b"".join(made.get("srv/a b.000", 5)) == LARGE[5:]
+    target = opened(tmp_path, name, **({"REGION": region} if region else {"REGION": ""}))
+    store.store_object(target, "srv/a b.000", [LARGE])
+    store.store_object(target, "srv/c", [b"small"])
+    assert [one.name for one in target.entries("srv")] == ["srv/a b.000", "srv/c"]
+    target.remove(["srv/c"])
+    assert b"".join(target.get("srv/a b.000", 5)) == LARGE[5:]
     assert oss.signatures == {version}
     assert "srv/c" not in bucket.objects
 
@@ -153,25 +153,25 @@ def test_expired_credentials_are_read_again(oss: OssServer, tmp_path: Path) -> N
     name, bucket = oss.bucket(min_part=1)
     oss.secrets["STS.first"], oss.tokens["STS.first"] = SECRET, "token-1"
     token = {"access_id": "STS.first", "sts_token": "token-1"}
-    made = opened(tmp_path, name)
+    target = opened(tmp_path, name)
     path = tmp_path / "alioss.conf"
     oss_server.credentials(tmp_path, oss, name, **token)
-    made = OssStore(_blocks(path), QUIET)
-    store.store_object(made, "srv/before", [LARGE])
+    target = OssStore(_blocks(path), QUIET)
+    store.store_object(target, "srv/before", [LARGE])
     oss.tokens["STS.first"] = "token-2"
     oss_server.credentials(tmp_path, oss, name, **{**token, "sts_token": "token-2"})
-    store.store_object(made, "srv/x", [LARGE])
+    store.store_object(target, "srv/x", [LARGE])
     assert bucket.objects["srv/x"].content == LARGE
     oss.tokens["STS.first"] = "token-3"
     with pytest.raises(StoreError, match=r"credentials expired \(the access key ...irst"):
-        store.store_object(made, "srv/y", [LARGE])
+        store.store_object(target, "srv/y", [LARGE])
 
 
 def _blocks(path: Path) -> OssBlocks:
     from tools.modules.options import fill
 
-    given = {"HOSTNAME": "srv", "DESTINATION": "oss", "ALIYUN_CREDENTIALS": str(path)}
-    options = fill(oss_store.Options, {**given, "REGION": oss_server.REGION})
+    settings = {"HOSTNAME": "srv", "DESTINATION": "oss", "ALIYUN_CREDENTIALS": str(path)}
+    options = fill(oss_store.Options, {**settings, "REGION": oss_server.REGION})
     return OssBlocks(Client(options, lambda account: account.bucket), prefix="", block_size=BLOCK)
 
 
@@ -218,11 +218,11 @@ def test_a_bucket_with_versions_is_told(oss: OssServer, tmp_path: Path) -> None:
     """It ignores forbid-overwrite: names are listed before, and the result says so."""
     name, bucket = oss.bucket(min_part=1)
     bucket.versioning = "Enabled"
-    made = opened(tmp_path, name)
-    store.store_object(made, "srv/small", [b"first"])
-    store.store_object(made, "srv/large", [LARGE])
-    assert made.create_only is CreateOnly.LISTED
-    assert made.note() == "create-only by our own listing only"
+    target = opened(tmp_path, name)
+    store.store_object(target, "srv/small", [b"first"])
+    store.store_object(target, "srv/large", [LARGE])
+    assert target.create_only is CreateOnly.LISTED
+    assert target.note() == "create-only by our own listing only"
     for one, content in (("srv/small", b"second"), ("srv/large", LARGE[::-1])):
         with pytest.raises(TakenError, match="different content"):
             store.store_object(opened(tmp_path, name), one, [content])
@@ -233,13 +233,13 @@ def test_a_bucket_with_versions_is_told(oss: OssServer, tmp_path: Path) -> None:
 
 def test_create_only_is_proven_once_for_each_call(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket(min_part=1)
-    made = opened(tmp_path, name)
-    store.store_object(made, "srv/small", [b"first"])
-    assert made.create_only is CreateOnly.PROBED
+    target = opened(tmp_path, name)
+    store.store_object(target, "srv/small", [b"first"])
+    assert target.create_only is CreateOnly.PROBED
     assert oss.requests == ["PutObject"] * 3
-    store.store_object(made, "srv/large", [LARGE])
-    assert made.create_only is CreateOnly.PROBED
-    assert made.note() == ""
+    store.store_object(target, "srv/large", [LARGE])
+    assert target.create_only is CreateOnly.PROBED
+    assert target.note() == ""
     assert bucket.uploads == {}
     oss.requests.clear()
     store.store_object(opened(tmp_path, name), "srv/other", [b"of a later run"])
@@ -250,17 +250,17 @@ def test_a_probe_that_is_not_allowed(oss: OssServer, tmp_path: Path) -> None:
     """Credentials for the folder of one host: its backups are stored, and nothing is claimed."""
     name, bucket = oss.bucket()
     oss.script("PutObject", says(403, "AccessDenied"))
-    made = opened(tmp_path, name)
-    store.store_object(made, "srv/x", [b"content"])
-    assert made.create_only is CreateOnly.LISTED
+    target = opened(tmp_path, name)
+    store.store_object(target, "srv/x", [b"content"])
+    assert target.create_only is CreateOnly.LISTED
     assert set(bucket.objects) == {"srv/x"}
 
 
 def test_the_storage_class_is_that_of_parts_alone(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket(min_part=1)
-    made = opened(tmp_path, name, STORAGE_CLASS="IA")
+    target = opened(tmp_path, name, STORAGE_CLASS="IA")
     for one in ("srv/1.x.000", "srv/1.x.001", "srv/1.manifest.json", "srv/1.manifest.json.sig"):
-        store.store_object(made, one, [LARGE if one.endswith("001") else b"small"])
+        store.store_object(target, one, [LARGE if one.endswith("001") else b"small"])
     classes = {key: one.storage_class for key, one in bucket.objects.items()}
     assert {key for key, one in classes.items() if one == "IA"} == {"srv/1.x.000", "srv/1.x.001"}
 
@@ -283,13 +283,13 @@ def test_a_download_goes_on_where_it_stopped(oss: OssServer, tmp_path: Path) -> 
         handler.close_connection = True
         return answer
 
-    made = Retrying(opened(tmp_path, name), QUIET)
+    target = Retrying(opened(tmp_path, name), QUIET)
     oss.script("GetObject", shortened, times=2)
-    assert b"".join(made.get("srv/x")) == content
+    assert b"".join(target.get("srv/x")) == content
     assert ranges[0] == ""
     assert ranges[1].startswith("bytes=")
     oss.script("GetObject", shortened)
-    chunks = made.get("srv/x")
+    chunks = target.get("srv/x")
     assert content.startswith(next(chunks))
     bucket.objects["srv/x"] = Object(content[::-1])
     with pytest.raises(StoreError, match="has changed while it was read"):
@@ -302,11 +302,11 @@ def test_a_download_goes_on_where_it_stopped(oss: OssServer, tmp_path: Path) -> 
 def test_ten_thousand_runs(oss: OssServer, tmp_path: Path) -> None:
     name, bucket = oss.bucket()
     bucket.objects = {f"srv/{number:05}": Object(b"") for number in range(10_001)}
-    made = opened(tmp_path, name)
-    found = [one.name for one in made.entries("srv")]
-    assert found == sorted(bucket.objects)
+    target = opened(tmp_path, name)
+    names = [one.name for one in target.entries("srv")]
+    assert names == sorted(bucket.objects)
     oss.requests.clear()
-    made.remove(found)
+    target.remove(names)
     assert bucket.objects == {}
     assert oss.requests == ["DeleteMultipleObjects"] * 11
 
@@ -401,9 +401,9 @@ def test_rules_that_remove_backups(
 ) -> None:
     name, bucket = oss.bucket()
     bucket.rules = _RULE.format(prefix, rule)
-    found = oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))[2:-3]
-    assert [one.level for one in found] == ([level] if level else [])
-    assert all("the lifecycle rule old " in one.text and says in one.text for one in found)
+    findings = oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))[2:-3]
+    assert [one.level for one in findings] == ([level] if level else [])
+    assert all("the lifecycle rule old " in one.text and says in one.text for one in findings)
     bucket.rules = bucket.rules.replace("Enabled", "Disabled")
     assert len(oss_store.test(oss_stores.options(tmp_path, name, PREFIX="a"))) == 5
 

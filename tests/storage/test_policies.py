@@ -41,22 +41,22 @@ def denied(call: Callable[..., Any], **keys: Any) -> bool:
 
 
 def test_who_may_add_can_do_nothing_else() -> None:
-    made, name = opened("add-only"), f"srv-test/{uuid.uuid4().hex}"
-    store.store_object(made, f"{name}.000", [b"content"])
-    store.store_object(made, f"{name}.001", [bytes(s3_stores.PART + 5)])
-    assert b"".join(made.get(f"{name}.000")) == b"content"
-    assert "srv-test" in list(made.folders())
-    assert made.create_only is store.CreateOnly.PROBED
-    made.put(f"{name}.002", [bytes(2 * s3_stores.PART)])
-    assert any(f"{name}.002".partition("/")[2] in one.name for one in made.unfinished("srv-test"))
-    made.discard([f"{name}.002"])
+    target, name = opened("add-only"), f"srv-test/{uuid.uuid4().hex}"
+    store.store_object(target, f"{name}.000", [b"content"])
+    store.store_object(target, f"{name}.001", [bytes(s3_stores.PART + 5)])
+    assert b"".join(target.get(f"{name}.000")) == b"content"
+    assert "srv-test" in list(target.folders())
+    assert target.create_only is store.CreateOnly.PROBED
+    target.put(f"{name}.002", [bytes(2 * s3_stores.PART)])
+    assert any(f"{name}.002".partition("/")[2] in one.name for one in target.unfinished("srv-test"))
+    target.discard([f"{name}.002"])
     for names in ([f"{name}.000"], [f"{name}.000", f"{name}.001"]):
         with pytest.raises(ForbiddenError):
-            made.remove(names)
+            target.remove(names)
     with pytest.raises(ForbiddenError):
-        made.remove_versions([f"{name}.000"])
+        target.remove_versions([f"{name}.000"])
     api, key = s3_servers.guarded("add-only").client(), f"{GUARDED}/{name}.000"
-    own = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32, "Body": b""}
+    customer_key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32, "Body": b""}
     retention = {"Mode": "GOVERNANCE", "RetainUntilDate": "2099-01-01T00:00:00Z"}
     other = f"{GUARDED}/other"
     attempts: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -68,7 +68,7 @@ def test_who_may_add_can_do_nothing_else() -> None:
         "list beside": (api.list_objects_v2, {"Prefix": f"{other}/"}),
         "list all": (api.list_objects_v2, {}),
         "list all hosts": (api.list_objects_v2, {"Prefix": f"{GUARDED}/"}),
-        "a key of its own": (api.put_object, {"Key": f"{key}.2", **own}),
+        "a key of its own": (api.put_object, {"Key": f"{key}.2", **customer_key}),
         "lifecycle": (
             *(api.put_bucket_lifecycle_configuration, {"LifecycleConfiguration": RULES}),
         ),
@@ -81,33 +81,33 @@ def test_who_may_add_can_do_nothing_else() -> None:
         "the bucket": (api.delete_bucket, {}),
     }
     assert [name for name, (call, keys) in attempts.items() if not denied(call, **keys)] == []
-    assert b"".join(made.get(f"{name}.000")) == b"content"
+    assert b"".join(target.get(f"{name}.000")) == b"content"
 
 
 def test_who_cleans_up_removes_and_adds_only_notes() -> None:
-    adding, made = opened("add-only"), opened("clean-up")
+    adding, target = opened("add-only"), opened("clean-up")
     name = f"srv-test/20260101_000000.{uuid.uuid4().hex}"
     store.store_object(adding, f"{name}.000", [b"content"])
-    store.store_object(made, f"{name}.cleaned-1.json", [b"{}"])
-    store.store_object(made, f"{name}.PINNED", [b""])
+    store.store_object(target, f"{name}.cleaned-1.json", [b"{}"])
+    store.store_object(target, f"{name}.PINNED", [b""])
     with pytest.raises(StoreError, match="access denied"):
-        store.store_object(made, f"{name}.001", [b"content"])
-    assert not made.versioning()
-    made.remove([f"{name}.000", f"{name}.cleaned-1.json"])
-    assert made.remove_versions([f"{name}.PINNED"]) == 0
-    assert not [one for one in made.entries("srv-test") if one.name.startswith(name)]
+        store.store_object(target, f"{name}.001", [b"content"])
+    assert not target.versioning()
+    target.remove([f"{name}.000", f"{name}.cleaned-1.json"])
+    assert target.remove_versions([f"{name}.PINNED"]) == 0
+    assert not [one for one in target.entries("srv-test") if one.name.startswith(name)]
 
 
 def test_who_restores_only_reads() -> None:
-    adding, made = opened("add-only"), opened("restore")
+    adding, target = opened("add-only"), opened("restore")
     name = f"srv-test/{uuid.uuid4().hex}"
     store.store_object(adding, name, [b"content"])
-    assert b"".join(made.get(name)) == b"content"
-    assert name in {one.name for one in made.entries("srv-test")}
+    assert b"".join(target.get(name)) == b"content"
+    assert name in {one.name for one in target.entries("srv-test")}
     with pytest.raises(ForbiddenError):
-        made.remove([name])
+        target.remove([name])
     with pytest.raises(StoreError, match="access denied"):
-        store.store_object(made, f"{name}.2", [b"content"])
+        store.store_object(target, f"{name}.2", [b"content"])
 
 
 @pytest.mark.parametrize("name", ["add-only", "clean-up", "restore"])

@@ -46,8 +46,8 @@ class Clock:
         self.now += seconds
 
 
-def read(place: Store, name: str, end: int | None = None) -> int:
-    return sum(map(len, place.get(name, 0, end)))
+def read(target: Store, name: str, end: int | None = None) -> int:
+    return sum(map(len, target.get(name, 0, end)))
 
 
 def test_all_stores_share_one_rate_in_each_direction() -> None:
@@ -74,10 +74,10 @@ def test_large_chunks_pass_in_small_pieces() -> None:
 
 def test_only_one_direction_is_limited() -> None:
     clock = Clock()
-    place = RateLimited(MemoryStore(), None, clock.bucket(10 * KIB))
-    store.store_object(place, "srv/x", [bytes(KIB)])
+    target = RateLimited(MemoryStore(), None, clock.bucket(10 * KIB))
+    store.store_object(target, "srv/x", [bytes(KIB)])
     assert clock.now == 0
-    assert read(place, "srv/x") == KIB
+    assert read(target, "srv/x") == KIB
     assert clock.now == pytest.approx(0.1)
 
 
@@ -106,14 +106,14 @@ def test_a_local_disk_is_not_limited(
     tmp_path: Path, network: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "on_network", lambda folder: network and folder == tmp_path)
-    place = rate_limit.limited(LocalStore(tmp_path), 5 * KIB, None)
-    assert isinstance(place, RateLimited) == network
-    assert store.folder_of(place) == tmp_path
+    target = rate_limit.limited(LocalStore(tmp_path), 5 * KIB, None)
+    assert isinstance(target, RateLimited) == network
+    assert store.folder_of(target) == tmp_path
 
 
 def test_without_limits_nothing_is_wrapped() -> None:
-    place = MemoryStore()
-    assert rate_limit.limited(place, None, None) is place
+    target = MemoryStore()
+    assert rate_limit.limited(target, None, None) is target
 
 
 def test_waiting_is_no_stall_and_ends_with_its_task() -> None:
@@ -137,9 +137,9 @@ def sections(system: System, **stores: Any) -> dict[str, Any]:
     return {"FILESET": source, "STORAGE_LOCAL": execute("storage"), **stores}
 
 
-def buckets(place: Store) -> tuple[Bucket | None, Bucket | None]:
+def buckets(target: Store) -> tuple[Bucket | None, Bucket | None]:
     """The buckets of an open store."""
-    limited = place
+    limited = target
     while isinstance(limited, Retrying | Watched):
         limited = limited.inner
     assert isinstance(limited, RateLimited)
@@ -158,10 +158,12 @@ def test_the_limits_of_general_hold_for_all_stores_of_a_run_and_a_restore(system
     system.configure(chosen, LIMIT_UPLOAD="5M", LIMIT_DOWNLOAD="500K")
     config = loading.load(system.conf)
     stores = {one.name: one for one in config.sections if one.kind == "store"}
-    one, two, own = (buckets(location.opened(stores[n], config)) for n in ("ONE", "TWO", "OWN"))
+    one, two, with_limit = (
+        buckets(location.opened(stores[n], config)) for n in ("ONE", "TWO", "OWN")
+    )
     assert one == two
     assert None not in one
-    assert (own[0] is one[0], own[1] is one[1]) == (False, True)
+    assert (with_limit[0] is one[0], with_limit[1] is one[1]) == (False, True)
     local = location.opened(stores["STORAGE_LOCAL"], config)
     assert isinstance(local, Retrying)
     assert isinstance(local.inner, LocalStore)
@@ -173,17 +175,19 @@ def test_the_limits_of_arguments_win(
 ) -> None:
     """Also for a store that is named by its URL, without a config."""
     monkeypatch.setattr(lock, "on_network", lambda _folder: True)
-    words = ["--list", "--limit-download", "2M"]
+    options = ["--list", "--limit-download", "2M"]
     if section:
-        own = execute("storage", LOCAL_BACKUP=str(system.folder), LIMIT_DOWNLOAD="3M")
-        system.configure(sections(system, ONE=own), LIMIT_DOWNLOAD="500K", LIMIT_UPLOAD="1M")
-        words += ["-c", str(system.conf), "--store", section]
+        section_limits = execute("storage", LOCAL_BACKUP=str(system.folder), LIMIT_DOWNLOAD="3M")
+        system.configure(
+            sections(system, ONE=section_limits), LIMIT_DOWNLOAD="500K", LIMIT_UPLOAD="1M"
+        )
+        options += ["-c", str(system.conf), "--store", section]
     else:
-        words += ["--store", f"local://{system.folder}", "--hostname", "srv"]
-    source = arguments.source(arguments.read(words))
+        options += ["--store", f"local://{system.folder}", "--hostname", "srv"]
+    source = arguments.source(arguments.read(options))
     config = location.load_config(source)
-    place = location.open_location(config, source, ForRestore(system.folder)).store
-    upload, download = buckets(place)
+    target = location.open_location(config, source, ForRestore(system.folder)).store
+    upload, download = buckets(target)
     assert (upload is not None, download is not None) == (bool(section), True)
     assert download is rate_limit._shared("download", 2 << 20)
 

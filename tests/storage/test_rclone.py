@@ -44,8 +44,8 @@ from tools.flow.store import StoredObject
 pytestmark = pytest.mark.needs("rclone")
 
 
-def read(made: RcloneStore, name: str) -> bytes:
-    return b"".join(made.get(name))
+def read(target: RcloneStore, name: str) -> bytes:
+    return b"".join(target.get(name))
 
 
 # --- what is there twice
@@ -61,12 +61,12 @@ def twice(one: bytes, other: bytes) -> tuple[RcloneStore, list[StoredObject], Pa
     A remote of type crypt takes capitals for small letters: rclone itself lists a name twice.
     """
     crypted = rclone_stores.folder() / "crypted"
-    made = opened(f"crypt:{uuid.uuid4().hex}")
+    target = opened(f"crypt:{uuid.uuid4().hex}")
     before = set(files(crypted))
-    first = store.store_object(made, "srv/x", [one])
+    first = store.store_object(target, "srv/x", [one])
     (file,) = set(files(crypted)) - before
     file.rename(file.with_name(file.name.upper()))
-    return made, [first, store.store_object(made, "srv/x", [other])], file.parent
+    return target, [first, store.store_object(target, "srv/x", [other])], file.parent
 
 
 @pytest.mark.fault(
@@ -80,19 +80,19 @@ def test_of_two_objects_the_digest_chooses(
     contents: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("ncbackup"), "propagate", True)
-    made, objects, folder = twice(*contents)
-    (entry,) = made.entries("srv")
+    target, objects, folder = twice(*contents)
+    (entry,) = target.entries("srv")
     assert entry.name == "srv/x"
     assert "srv/x: 2 objects have this name" in caplog.text
     for stored, content in zip(objects, contents, strict=True):
-        assert copies.holds(made, stored, 999)
-        copies.choose(made, stored)
-        assert read(made, "srv/x") == content
-        assert b"".join(made.get("srv/x", 1, 3)) == content[1:3]
-    store.store_object(made, "srv/y", [b"content"])
+        assert copies.holds(target, stored, 999)
+        copies.choose(target, stored)
+        assert read(target, "srv/x") == content
+        assert b"".join(target.get("srv/x", 1, 3)) == content[1:3]
+    store.store_object(target, "srv/y", [b"content"])
     with pytest.raises(ForbiddenError, match="srv/x: 2 objects have this name"):
-        opened(made.remote).remove(["srv/y", "srv/x"])
-    other = opened(made.remote)  # it knows no digest, as that of a manifest
+        opened(target.remote).remove(["srv/y", "srv/x"])
+    other = opened(target.remote)  # it knows no digest, as that of a manifest
     assert [entry.name for entry in other.entries("srv")] == ["srv/x", "srv/y"]
     with pytest.raises(StoreError, match="2 objects have this name"):
         read(other, "srv/x")
@@ -100,24 +100,24 @@ def test_of_two_objects_the_digest_chooses(
 
 
 def test_two_equal_objects_are_one() -> None:
-    made, _, _ = twice(b"equal", b"equal")
-    list(made.entries("srv"))
-    assert read(made, "srv/x") == b"equal"
+    target, _, _ = twice(b"equal", b"equal")
+    list(target.entries("srv"))
+    assert read(target, "srv/x") == b"equal"
 
 
 def test_twice_is_looked_for_where_a_remote_may_hold_that() -> None:
     """As Google Drive may, also where nothing was listed before."""
-    made, objects, _ = twice(b"one", b"another")
-    made.features = dataclasses.replace(made.features, duplicates=True)
-    copies.choose(made, objects[0])
-    assert read(made, "srv/x") == b"one"
+    target, objects, _ = twice(b"one", b"another")
+    target.features = dataclasses.replace(target.features, duplicates=True)
+    copies.choose(target, objects[0])
+    assert read(target, "srv/x") == b"one"
 
 
 def test_small_objects_are_read_ahead_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = opened(f"mem:{uuid.uuid4().hex}")
+    target = opened(f"mem:{uuid.uuid4().hex}")
     names = [f"srv/{number}" for number in range(20)]
     for name in names:
-        store.store_object(made, name, [name.encode()])
+        store.store_object(target, name, [name.encode()])
     reads: list[str] = []
     download = Calls.download
 
@@ -126,14 +126,14 @@ def test_small_objects_are_read_ahead_once(monkeypatch: pytest.MonkeyPatch) -> N
         return download(calls, path, *more)
 
     monkeypatch.setattr(Calls, "download", counted)
-    store.prefetch(made, [*names, "srv/none"])
-    assert [read(made, name) for name in names] == [name.encode() for name in names]
+    store.prefetch(target, [*names, "srv/none"])
+    assert [read(target, name) for name in names] == [name.encode() for name in names]
     for _ in range(2):
         with pytest.raises(StoreError, match="srv/none: no such"):
-            read(made, "srv/none")
+            read(target, "srv/none")
     assert sorted(reads) == sorted([*names, "srv/none", "srv/none"])
-    made.remove(names)
-    assert list(made.entries("srv")) == []
+    target.remove(names)
+    assert list(target.entries("srv")) == []
 
 
 # --- what is proven
@@ -153,20 +153,20 @@ class Losing(Calls):
 @pytest.mark.parametrize("remote", ["disk", "crypt", "mem"])
 def test_other_bytes_are_noticed(remote: str) -> None:
     chosen = options(f"{remote}:{uuid.uuid4().hex}")
-    made = RcloneStore(Losing(opened(chosen.remote).shared, chosen.remote))
+    target = RcloneStore(Losing(opened(chosen.remote).shared, chosen.remote))
     with pytest.raises(StoreError, match="holds other bytes than were sent"):
-        made.put("srv/x", [b"content"])
-    assert list(made.unfinished("srv")) == []
+        target.put("srv/x", [b"content"])
+    assert list(target.unfinished("srv")) == []
 
 
 @pytest.mark.parametrize("name", [*rclone_hashes.HASHES])
 def test_our_hashes_are_those_of_rclone(name: str) -> None:
-    made = opened(f"disk:{uuid.uuid4().hex}")
+    target = opened(f"disk:{uuid.uuid4().hex}")
     content = os.urandom(9 << 20)
     options = {"showHash": True, "hashTypes": [name]}
-    calls = Calls(made.shared, made.remote)
+    calls = Calls(target.shared, target.remote)
     for size in (0, 1, 159, 160, 161, 4 << 20, 9 << 20):
-        store.store_object(made, f"srv/{size}", [content[:size]])
+        store.store_object(target, f"srv/{size}", [content[:size]])
         about = calls.of_remote("operations/stat", "x", remote=f"srv/{size}", opt=options)
         hashing = rclone_hashes.Hashing(name)
         pieces = [content[:size][at : at + 999_999] for at in range(0, size, 999_999)]
@@ -179,13 +179,13 @@ def test_our_hashes_are_those_of_rclone(name: str) -> None:
 def test_the_clock_of_the_remote_is_asked_before_something_is_removed(
     remote: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = opened(f"{remote}:{uuid.uuid4().hex}")
-    made.put("srv/x", [b"content"])
+    target = opened(f"{remote}:{uuid.uuid4().hex}")
+    target.put("srv/x", [b"content"])
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 40 * 86400)
-    (left,) = made.unfinished("srv")
+    (left,) = target.unfinished("srv")
     assert abs(left.age) < 3600
-    assert len(list(made.unfinished("srv"))) == 1  # nothing of the question stays
+    assert len(list(target.unfinished("srv"))) == 1  # nothing of the question stays
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_an_encrypted_config_needs_its_password(
 ) -> None:
     file = tmp_path / "encrypted.conf"
     shutil.copy(rclone_stores.config(), file)
-    words = ("config", "encryption", "set", "--password-command", "echo secret of the config")
-    subprocess.run([servers.program("rclone"), "--config", file, *words], check=True)
+    arguments = ("config", "encryption", "set", "--password-command", "echo secret of the config")
+    subprocess.run([servers.program("rclone"), "--config", file, *arguments], check=True)
     with pytest.raises(StoreError, match="is encrypted, and there is no password") as caught:
         list(rclone_store.open_store(options("disk:x", config=file)).entries("srv"))
     assert "RCLONE_PASSWORD_COMMAND" in caught.value.hint
@@ -291,37 +291,37 @@ def test_no_secret_stands_in_the_section(keys: dict[str, Any], says: str) -> Non
 # --- the process
 
 
-def group(made: RcloneStore) -> int:
-    return made.shared.daemon()._group.popen.pid
+def group(target: RcloneStore) -> int:
+    return target.shared.daemon()._group.popen.pid
 
 
 def test_arguments_and_socket_of_rclone_are_no_secret() -> None:
-    made = opened("mem:")
-    daemon = made.shared.daemon()
-    words = Path(f"/proc/{group(made)}/cmdline").read_text()
-    assert "rcd" in words
-    assert daemon.authorization not in words
-    environment = Path(f"/proc/{group(made)}/environ").read_text().split("\0")
+    target = opened("mem:")
+    daemon = target.shared.daemon()
+    command_line = Path(f"/proc/{group(target)}/cmdline").read_text()
+    assert "rcd" in command_line
+    assert daemon.authorization not in command_line
+    environment = Path(f"/proc/{group(target)}/environ").read_text().split("\0")
     (password,) = (one.partition("=")[2] for one in environment if one.startswith("RCLONE_RC_PASS"))
     assert password
-    assert password not in words
+    assert password not in command_line
     assert daemon.socket.parent.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.fault("rclone is killed", "the call fails for a moment; the next one starts it again")
 def test_a_killed_rclone_is_started_again(tmp_path: Path) -> None:
-    made = opened(f":local:{tmp_path}", flags=("--retries=2",))  # a process of its own
+    target = opened(f":local:{tmp_path}", flags=("--retries=2",))  # a process of its own
 
     def chunks() -> Iterator[bytes]:
         yield b"x" * 300_000
-        os.killpg(group(made), signal.SIGKILL)
+        os.killpg(group(target), signal.SIGKILL)
         time.sleep(0.1)
         yield b"y" * 3_000_000
 
     with pytest.raises(TransientError):
-        made.put("srv/x", chunks())
-    store.store_object(made, "srv/x", [b"content"])
-    assert read(made, "srv/x") == b"content"
+        target.put("srv/x", chunks())
+    store.store_object(target, "srv/x", [b"content"])
+    assert read(target, "srv/x") == b"content"
 
 
 @pytest.mark.fault("a process that uses rclone is killed", "its rclone ends with it")
@@ -356,9 +356,9 @@ class WebDav(servers.Server):
         self.call("/bin/mkdir", str(self.folder / "data"))
         self.serve()
 
-    def serve(self, *words: str) -> None:
+    def serve(self, *arguments: str) -> None:
         """Start it, with further options."""
-        listen = ("--addr", f"127.0.0.1:{self.port}", "--config", "/dev/null", *words)
+        listen = ("--addr", f"127.0.0.1:{self.port}", "--config", "/dev/null", *arguments)
         self.start(servers.program("rclone"), "serve", "webdav", *listen, f"{self.folder}/data")
 
     def answers(self) -> bool:
@@ -377,21 +377,21 @@ def test_a_server_of_webdav_and_its_check(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("RCLONE_CONFIG_DAV_URL", f"http://127.0.0.1:{server.port}/")
     try:
         chosen = options("dav:below/store", flags=("--low-level-retries=1",))
-        found = " ".join(one.text for one in rclone_store.test(chosen))
-        assert "rclone://dav/below/store is writable: rclone v1." in found
-        assert "type webdav, no hash: objects are read back, no streams" in found
-        assert "create-only by our own listing only" in found
+        text = " ".join(one.text for one in rclone_store.test(chosen))
+        assert "rclone://dav/below/store is writable: rclone v1." in text
+        assert "type webdav, no hash: objects are read back, no streams" in text
+        assert "create-only by our own listing only" in text
         assert not list(server.folder.glob("data/below/store"))
-        made = opened("dav:below/store", flags=chosen.flags)
-        store.store_object(made, "srv/x", [b"content", b"x" * 200_000])
-        assert [entry.size for entry in made.entries("srv")] == [200_007]
-        assert b"".join(made.get("srv/x", 5, 9)) == b"ntxx"
+        target = opened("dav:below/store", flags=chosen.flags)
+        store.store_object(target, "srv/x", [b"content", b"x" * 200_000])
+        assert [entry.size for entry in target.entries("srv")] == [200_007]
+        assert b"".join(target.get("srv/x", 5, 9)) == b"ntxx"
         server.end()
         with pytest.raises(TransientError):
-            read(made, "srv/x")
+            read(target, "srv/x")
         server.serve("--read-only")
         with pytest.raises(ForbiddenError, match="405 Method Not Allowed"):
-            made.remove(["srv/x"])
+            target.remove(["srv/x"])
     finally:
         server.stop()
 
@@ -409,8 +409,8 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     result = system.result()
     assert result["exit_code"] == 0, result
     assert "create-only by our own listing only" in result["sections"][-1]["message"]
-    place = ("--store", f"rclone://disk/{base}", "--hostname", "srv-test")
-    assert " 2.00 MB " in system.restore_bare(*place, "--list")
+    options_of_store = ("--store", f"rclone://disk/{base}", "--hostname", "srv-test")
+    assert " 2.00 MB " in system.restore_bare(*options_of_store, "--list")
     system.restore("--verify", "latest")
     stored = files(rclone_stores.folder() / "disk" / base / "srv-test")
     assert not [file for file in stored if file.name.startswith(".")]

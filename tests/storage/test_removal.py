@@ -44,18 +44,18 @@ NAME, OTHER = "srv/20260101_000000.x.000", "srv/20260101_000000.x.0001"
 def test_a_file_that_may_not_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    made = LocalStore(tmp_path)
-    store.store_object(made, NAME, [b"content"])
+    target = LocalStore(tmp_path)
+    store.store_object(target, NAME, [b"content"])
 
     def unlink(name: str, dir_fd: int | None = None) -> None:
         raise OSError(number, "as the system says", name, dir_fd)
 
     monkeypatch.setattr(os, "unlink", unlink)
     with pytest.raises(ForbiddenError, match=r"x\.000: "):
-        Limited(Retrying(made, QUIET), 2).remove([NAME])
+        Limited(Retrying(target, QUIET), 2).remove([NAME])
     number = errno.EIO
     with pytest.raises(OSError, match="as the system says"):
-        made.remove([NAME])
+        target.remove([NAME])
 
 
 def test_what_is_forbidden_is_not_tried_again() -> None:
@@ -96,18 +96,18 @@ def test_what_is_forbidden_is_not_tried_again() -> None:
 )
 @pytest.mark.fault("S3 does not let an object be removed", "clean-up says so, after one attempt")
 def test_an_object_that_may_not_be_removed(bad: BadS3, answer: Answer, is_forbidden: bool) -> None:
-    made = s3_stores.opened(bad)
-    store.store_object(made, NAME, [b"content"])
+    target = s3_stores.opened(bad)
+    store.store_object(target, NAME, [b"content"])
     bad.fault = on("DeleteObject", answer, times=9)
     with pytest.raises(StoreError) as raised:
-        Retrying(made, QUIET).remove([NAME])
+        Retrying(target, QUIET).remove([NAME])
     assert isinstance(raised.value, ForbiddenError) is is_forbidden
     assert not is_forbidden or bad.calls["DeleteObject"] == 1
 
 
 def test_an_upload_that_may_not_be_aborted(bad: BadS3) -> None:
-    made = s3_stores.opened(bad)
-    made.put(NAME, [bytes(3 * made.backend.block_size)])
+    target = s3_stores.opened(bad)
+    target.put(NAME, [bytes(3 * target.backend.block_size)])
     (left,) = s3_stores.opened(bad).unfinished("srv")
     bad.fault = on("AbortMultipartUpload", DENIED)
     with pytest.raises(ForbiddenError):
@@ -116,14 +116,14 @@ def test_an_upload_that_may_not_be_aborted(bad: BadS3) -> None:
 
 def several(bad: BadS3) -> tuple[S3Store, list[str]]:
     """Return a store with three objects."""
-    made = s3_stores.opened(bad)
+    target = s3_stores.opened(bad)
     names = [f"srv/{number}" for number in range(3)]
     for name in names:
-        store.store_object(made, name, [b"content"])
-    return made, names
+        store.store_object(target, name, [b"content"])
+    return target, names
 
 
-def said(code: str) -> Answer:
+def answer_of(code: str) -> Answer:
     """Answer 200, and that one of three objects is still there."""
     gone = "".join(f"<Deleted><Key>store/srv/{number}</Key></Deleted>" for number in (0, 2))
     left = f"<Error><Key>store/srv/1</Key><Code>{code}</Code><Message>why</Message></Error>"
@@ -131,23 +131,23 @@ def said(code: str) -> Answer:
 
 
 def test_many_objects_are_removed_with_one_call(bad: BadS3) -> None:
-    made, names = several(bad)
-    made.remove(names)
-    assert not list(made.entries("srv"))
+    target, names = several(bad)
+    target.remove(names)
+    assert not list(target.entries("srv"))
     assert (bad.calls["DeleteObjects"], bad.calls.get("DeleteObject", 0)) == (1, 0)
 
 
 @pytest.mark.fault("200 for a list of objects, of which one was not removed", "it is named")
 def test_an_answer_is_read_for_each_object(bad: BadS3) -> None:
-    made, names = several(bad)
-    bad.fault = on("DeleteObjects", said("AccessDenied"))
+    target, names = several(bad)
+    bad.fault = on("DeleteObjects", answer_of("AccessDenied"))
     with pytest.raises(ForbiddenError, match="srv/1"):
-        made.remove(names)
+        target.remove(names)
     bad.calls.clear()
-    bad.fault = on("DeleteObjects", said("InternalError"))
-    Retrying(made, QUIET).remove(names)  # again
+    bad.fault = on("DeleteObjects", answer_of("InternalError"))
+    Retrying(target, QUIET).remove(names)  # again
     assert bad.calls["DeleteObjects"] == 2
-    assert not list(made.entries("srv"))
+    assert not list(target.entries("srv"))
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_an_answer_is_read_for_each_object(bad: BadS3) -> None:
     ],
 )
 def test_a_server_that_removes_only_one_at_a_time(bad: BadS3, answer: Answer) -> None:
-    made, names = several(bad)
+    target, names = several(bad)
     bad.fault = on("DeleteObjects", answer)
-    made.remove(names)
-    assert not list(made.entries("srv"))
+    target.remove(names)
+    assert not list(target.entries("srv"))
     assert bad.calls["DeleteObject"] == len(names)
 
 
@@ -179,20 +179,20 @@ def versioned(**keys: Any) -> tuple[S3Store, Any, str]:
 def held(client: Any, bucket: str) -> list[str]:
     """Return the key of every version and marker that a bucket holds."""
     page = client.list_object_versions(Bucket=bucket)
-    found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-    return sorted(one["Key"] for one in found if one["Key"].startswith("srv/"))
+    entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+    return sorted(one["Key"] for one in entries if one["Key"].startswith("srv/"))
 
 
 def test_removing_frees_nothing_where_versions_are_kept() -> None:
-    made, client, bucket = versioned()
+    target, client, bucket = versioned()
     for name in (NAME, OTHER, "srv/y"):
-        store.store_object(made, name, [b"content"])
+        store.store_object(target, name, [b"content"])
     client.put_object(Bucket=bucket, Key=NAME, Body=b"another one")
-    able = store.ability(Retrying(made, QUIET), Versioned)  # type: ignore[type-abstract]
+    able = store.ability(Retrying(target, QUIET), Versioned)  # type: ignore[type-abstract]
     assert able is not None
     assert able.versioning()
-    made.remove([NAME])
-    assert [entry.name for entry in made.entries("srv")] == [OTHER, "srv/y"]
+    target.remove([NAME])
+    assert [entry.name for entry in target.entries("srv")] == [OTHER, "srv/y"]
     assert held(client, bucket).count(NAME) == 3
     assert able.remove_versions([NAME]) == len(b"content") + len(b"another one")
     assert held(client, bucket) == [OTHER, "srv/y"]
@@ -202,15 +202,15 @@ def test_removing_frees_nothing_where_versions_are_kept() -> None:
 
 @pytest.mark.fault("a version is locked", "clean-up names the end of the lock and hides nothing")
 def test_a_locked_version_is_not_removed_before_its_time() -> None:
-    made, client, bucket = versioned(object_lock_mode="COMPLIANCE", object_lock_days=2)
+    target, client, bucket = versioned(object_lock_mode="COMPLIANCE", object_lock_days=2)
     for name in (NAME, OTHER):
-        store.store_object(made, name, [b"content"])
+        store.store_object(target, name, [b"content"])
     day = (datetime.now(timezone.utc) + timedelta(days=2)).strftime("%Y-%m-%d")
     for names in ([NAME], [NAME, OTHER]):
         with pytest.raises(ForbiddenError, match=rf"locked until {day}.*COMPLIANCE"):
-            made.remove_versions(names)
+            target.remove_versions(names)
     assert held(client, bucket) == [NAME, OTHER]
-    assert len(list(made.entries("srv"))) == 2
+    assert len(list(target.entries("srv"))) == 2
 
 
 @pytest.mark.needs("versitygw")
@@ -224,15 +224,15 @@ def test_a_locked_bucket_without_versions() -> None:
         Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
     )
     of_bucket = s3_stores.client(server, bucket_name=bucket)
-    made = S3Store(S3Blocks(of_bucket, s3_stores.PART), s3_stores.NO_WAIT)
+    target = S3Store(S3Blocks(of_bucket, s3_stores.PART), s3_stores.NO_WAIT)
     for content in (b"small", bytes(s3_stores.PART + 5)):
         name = f"srv/{len(content)}"
-        store.store_object(made, name, [content])
-        store.store_object(made, name, [content])  # once more: it is there
+        store.store_object(target, name, [content])
+        store.store_object(target, name, [content])  # once more: it is there
         with pytest.raises(TakenError):
-            store.store_object(made, name, [content[:-1] + b"x"])
+            store.store_object(target, name, [content[:-1] + b"x"])
         with pytest.raises(ForbiddenError, match="protected by object lock"):
-            made.remove([name, "srv/none"])
+            target.remove([name, "srv/none"])
 
 
 def test_one_list_serves_a_run_or_a_folder() -> None:
@@ -246,11 +246,11 @@ def test_one_list_serves_a_run_or_a_folder() -> None:
 
 
 def test_a_bucket_without_versions(bad: BadS3) -> None:
-    made = s3_stores.opened(bad)
-    assert not made.versioning()  # 501 of a server that has none
+    target = s3_stores.opened(bad)
+    assert not target.versioning()  # 501 of a server that has none
     bad.fault = on("GetBucketVersioning", DENIED, times=9)
     with pytest.raises(ForbiddenError):
-        made.versioning()
+        target.versioning()
 
 
 # --- Aliyun OSS
@@ -263,10 +263,10 @@ def oss(tmp_path: Path) -> tuple[OssServer, OssStore, Bucket]:
     name, bucket = server.bucket()
     options = oss_stores.options(tmp_path, name)
     client = Client(options, lambda account: options.url(account.bucket))
-    made = OssStore(OssBlocks(client, prefix="", block_size=1_000), QUIET)
+    target = OssStore(OssBlocks(client, prefix="", block_size=1_000), QUIET)
     for one in (NAME, OTHER):
-        store.store_object(made, one, [b"content"])
-    return server, made, bucket
+        store.store_object(target, one, [b"content"])
+    return server, target, bucket
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "FileImmutable"])
@@ -274,35 +274,35 @@ def oss(tmp_path: Path) -> tuple[OssServer, OssStore, Bucket]:
 def test_an_object_of_oss_that_may_not_be_removed(
     oss: tuple[OssServer, OssStore, Bucket], code: str
 ) -> None:
-    server, made, bucket = oss
+    server, target, bucket = oss
     refusal = oss_cases.says(403 if code == "AccessDenied" else 409, code)
     server.script("DeleteMultipleObjects", refusal)
     with pytest.raises(ForbiddenError) as raised:
-        Retrying(made, QUIET).remove([NAME])
+        Retrying(target, QUIET).remove([NAME])
     assert raised.value.hint
     none = OssAnswer(200, b"<DeleteResult></DeleteResult>")
     server.script("DeleteMultipleObjects", oss_cases.answers(none))
     server.script("DeleteObject", refusal)
     with pytest.raises(ForbiddenError, match=NAME):
-        Retrying(made, QUIET).remove([NAME])
+        Retrying(target, QUIET).remove([NAME])
     assert {NAME, OTHER} <= set(bucket.objects)
 
 
 def test_versions_of_oss_are_removed(oss: tuple[OssServer, OssStore, Bucket]) -> None:
-    server, made, bucket = oss
-    assert not made.versioning()
+    server, target, bucket = oss
+    assert not target.versioning()
     bucket.versioning = "Enabled"
-    assert made.versioning()
-    store.store_object(made, "srv/z", [b"longer content"])
-    made.remove([NAME])
+    assert target.versioning()
+    store.store_object(target, "srv/z", [b"longer content"])
+    target.remove([NAME])
     assert NAME not in bucket.objects
-    assert made.remove_versions([NAME]) == len(b"content")
+    assert target.remove_versions([NAME]) == len(b"content")
     left = {one.key for one in bucket.versions.entries}
     assert left >= {OTHER, "srv/z"}
     assert NAME not in left
     server.script("DeleteMultipleObjects", oss_cases.says(409, "FileImmutable"), times=9)
     with pytest.raises(ForbiddenError):
-        made.remove_versions([OTHER, "srv/z"])
+        target.remove_versions([OTHER, "srv/z"])
     assert OTHER in bucket.objects
 
 
@@ -314,34 +314,34 @@ def test_versions_of_oss_are_removed(oss: tuple[OssServer, OssStore, Bucket]) ->
 def test_a_part_that_was_replaced_is_read_from_its_older_version(
     caplog: pytest.LogCaptureFixture, size: int
 ) -> None:
-    made, client, bucket = versioned()
+    target, client, bucket = versioned()
     names = (NAME, "srv/20260101_000000.y.000")
-    stored = [store.store_object(made, name, [b"content"]) for name in names]
+    stored = [store.store_object(target, name, [b"content"]) for name in names]
     for content in (b"another", b"content"[:size], b"changed"):
         client.put_object(Bucket=bucket, Key=NAME, Body=content)
-    fresh = s3_stores.reopened(made)
-    place = Limited(Retrying(fresh, QUIET), 2)
+    fresh = s3_stores.reopened(target)
+    wrapped = Limited(Retrying(fresh, QUIET), 2)
     parts = [Part(one.name.removeprefix("srv/"), one.size, one.sha256) for one in stored]
-    assert [b"".join(form.read_object(place, "srv", part)) for part in parts] == [b"content"] * 2
+    assert [b"".join(form.read_object(wrapped, "srv", part)) for part in parts] == [b"content"] * 2
     assert caplog.text.count("was replaced: its version of") == 1
-    assert copies.holds(place, stored[0], 99)
-    assert not copies.holds(place, dataclasses.replace(stored[0], size=98), 99)
+    assert copies.holds(wrapped, stored[0], 99)
+    assert not copies.holds(wrapped, dataclasses.replace(stored[0], size=98), 99)
     lost = dataclasses.replace(parts[0], sha256="0" * 64)
     with pytest.raises(DamagedError, match="SHA-256 mismatch"):
-        b"".join(form.read_object(s3_stores.reopened(made), "srv", lost))
+        b"".join(form.read_object(s3_stores.reopened(target), "srv", lost))
 
 
 def test_credentials_that_may_not_list_versions_read_the_newest() -> None:
-    made, calls = s3_stores.seaweedfs()(), list[str]()
-    stored = store.store_object(made, NAME, [b"content"])
+    target, calls = s3_stores.seaweedfs()(), list[str]()
+    stored = store.store_object(target, NAME, [b"content"])
 
     def refused(_prefix: str) -> None:
         calls.append("pages")
         raise ForbiddenError("denied")
 
-    made.backend.removal.versioning = lambda: True  # type: ignore[method-assign]
-    made.backend.removal.pages = refused  # type: ignore[method-assign, assignment]
+    target.backend.removal.versioning = lambda: True  # type: ignore[method-assign]
+    target.backend.removal.pages = refused  # type: ignore[method-assign, assignment]
     for _ in range(2):
-        copies.choose(made, stored)
-    assert (calls, copies.holds(made, stored, 99)) == (["pages"], False)
-    assert b"".join(made.get(NAME)) == b"content"
+        copies.choose(target, stored)
+    assert (calls, copies.holds(target, stored, 99)) == (["pages"], False)
+    assert b"".join(target.get(NAME)) == b"content"

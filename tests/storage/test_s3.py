@@ -36,10 +36,10 @@ open({log!r}, "a").write(url + "\\n")
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """SeaweedFS, with the credentials in the environment."""
-    found = s3_servers.seaweedfs()
-    for name, value in found.environment.items():
+    running = s3_servers.seaweedfs()
+    for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
-    return found
+    return running
 
 
 def section(server: S3Server, **more: Any) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def section(server: S3Server, **more: Any) -> dict[str, Any]:
 
 
 def keys_below(server: S3Server, prefix: str) -> list[str]:
-    found = server.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())
-    return [entry["Key"] for entry in found]
+    entries = server.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())
+    return [entry["Key"] for entry in entries]
 
 
 @pytest.mark.parametrize("stream", ["False", "True"])
@@ -74,14 +74,14 @@ def test_a_run_and_a_restore_with_arguments_alone(
     assert s3_servers.SECRET not in log
     assert "create-only by the store, as a probe has proven" in system.run("-t").stdout
     prefix = stored["PARAMETERS"]["PREFIX"]
-    place = ["--store", f"s3://{BUCKET}/{prefix}", "--endpoint", server.endpoint]
-    assert "srv-test" in system.restore_bare("--list", *place)
+    location = ["--store", f"s3://{BUCKET}/{prefix}", "--endpoint", server.endpoint]
+    assert "srv-test" in system.restore_bare("--list", *location)
     key = ["--key-file", str(system.key)]
-    system.restore_bare("--verify", "latest", *place, *key)
+    system.restore_bare("--verify", "latest", *location, *key)
     out = system.folder / "out"
-    system.restore_bare("--restore", "latest", "--destination", str(out), *place, *key)
-    (found,) = out.rglob("file")
-    assert found.read_bytes() == b"content" * 1000
+    system.restore_bare("--restore", "latest", "--destination", str(out), *location, *key)
+    (path,) = out.rglob("file")
+    assert path.read_bytes() == b"content" * 1000
     assert not list(system.work.rglob("*.age*"))
 
 
@@ -103,8 +103,8 @@ def test_a_program_uploads_the_parts(system: System, server: S3Server, stream: s
     assert [f"s3://{BUCKET}/{key}" for key in parts] == sorted(urls)
     assert all(key.startswith(f"{prefix}/srv-test/") for key in parts)
     assert not [path for path in system.work.rglob("*") if path.is_file() and ".age." in path.name]
-    (found,) = system.restored().rglob("file")
-    assert found.read_bytes() == bytes(3 << 20)
+    (restored,) = system.restored().rglob("file")
+    assert restored.read_bytes() == bytes(3 << 20)
     program.write_text("import sys; sys.exit('disk quota')")
     stored["PARAMETERS"]["RETRY_WAIT"] = "0"
     system.configure(sections, STREAM=stream)
@@ -126,8 +126,8 @@ def test_a_run_without_s3_does_not_import_boto3(system: System) -> None:
         "loaded = {'boto3', 'botocore'} & set(sys.modules)\n"
         "sys.exit(f'imported: {loaded}' if loaded or code else 0)"
     )
-    words = [sys.executable, "-c", code, "-r", "-c", str(system.conf)]
-    done = subprocess.run(words, cwd=project.ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, "-r", "-c", str(system.conf)]
+    done = subprocess.run(command, cwd=project.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -137,8 +137,8 @@ def test_credentials_reach_the_program_that_stores_and_no_other(
     """Also the proxies of the network; a source gets no key of the bucket."""
     (system.source / "file").write_text("content")
     seen = system.folder / "seen"
-    own = system.script("look", f"env > {seen}\n")
-    sections = {"LOOK": own, **system.short(STORAGE=section(server))}
+    look = system.script("look", f"env > {seen}\n")
+    sections = {"LOOK": look, **system.short(STORAGE=section(server))}
     del sections["STORAGE_LOCAL"]
     system.configure(sections)
     result = system.result(HTTPS_PROXY="http://127.0.0.1:1")
@@ -190,12 +190,12 @@ def test_a_bucket_in_which_a_name_has_dots(server: S3Server, tmp_path: Path) -> 
     file = tmp_path / "targets" / "x.age.000"
     file.parent.mkdir()
     file.write_bytes(b"content")
-    words = [sys.executable, str(project.ROOT / "storage/storage.py"), "--HOSTNAME", "srv"]
+    command = [sys.executable, str(project.ROOT / "storage/storage.py"), "--HOSTNAME", "srv"]
     keys = {"DESTINATION": "s3", "BUCKET_NAME": bucket, "ENDPOINT_URL": server.endpoint}
     keys |= {"TARGETS": str(file.parent), "WORK_FOLDER": str(tmp_path)}
     for key, value in keys.items():
-        words += [f"--{key}", value]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+        command += [f"--{key}", value]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"in s3://{bucket}/srv, at {server.endpoint}" in done.stdout
     assert server.client().get_object(Bucket=bucket, Key="srv/x.age.000")["Body"].read()
@@ -213,11 +213,11 @@ def test_a_bucket_with_object_lock_and_default_retention(server: S3Server) -> No
     for mode in ChecksumMode:
         keys = {"bucket_name": bucket, "prefix": mode.value, "checksum_mode": mode}
         client_of = s3_stores.client(server, **keys)
-        made = S3Store(S3Blocks(client_of, s3_stores.PART), s3_stores.NO_WAIT)
+        target = S3Store(S3Blocks(client_of, s3_stores.PART), s3_stores.NO_WAIT)
         for name, content in (("x", b"small"), ("y", bytes(s3_stores.PART + 5))):
-            store.store_object(made, f"srv/{name}", [content])
-            assert b"".join(made.get(f"srv/{name}")) == content
-        assert [entry.name for entry in made.entries("srv")] == ["srv/x", "srv/y"]
+            store.store_object(target, f"srv/{name}", [content])
+            assert b"".join(target.get(f"srv/{name}")) == content
+        assert [entry.name for entry in target.entries("srv")] == ["srv/x", "srv/y"]
 
 
 @pytest.mark.fault("Object Lock, by the config and by default of the bucket", "runs are good")

@@ -22,7 +22,7 @@ def rules(*texts: str) -> Answer:
     return Answer(200, f"<LifecycleConfiguration>{body}</LifecycleConfiguration>".encode())
 
 
-def found(bad: BadS3, answer: Answer) -> list[Finding]:
+def findings_of(bad: BadS3, answer: Answer) -> list[Finding]:
     bad.fault = always("GetBucketLifecycleConfiguration", answer)
     return [one for one in s3_checks.tested(blocks(bad)) if one.level is not Level.OK]
 
@@ -59,7 +59,7 @@ ABORT += "</AbortIncompleteMultipartUpload>"
     ],
 )  # fmt: skip
 def test_lifecycle_rules(bad: BadS3, rule: str, level: Level | None, says: str) -> None:
-    findings = found(bad, rules(rule))
+    findings = findings_of(bad, rules(rule))
     assert [one.level for one in findings] == ([level] if level else [])
     assert all(says in one.text and one.hint for one in findings)
 
@@ -68,7 +68,7 @@ def test_lifecycle_rules(bad: BadS3, rule: str, level: Level | None, says: str) 
     "answer", [DENIED, error(404, "NoSuchLifecycleConfiguration"), error(501, "NotImplemented")]
 )
 def test_a_lifecycle_that_cannot_be_read_is_no_finding(bad: BadS3, answer: Answer) -> None:
-    assert found(bad, answer) == []
+    assert findings_of(bad, answer) == []
 
 
 def test_nothing_is_changed(bad: BadS3) -> None:
@@ -116,11 +116,11 @@ def test_what_a_lock_means(
 
 
 def test_what_passes_is_not_locked(bad: BadS3) -> None:
-    made = opened(bad, **KEYS)
+    target = opened(bad, **KEYS)
     run = "srv/20260101_000000"
     endings = ("x.000", "manifest.json", "UNFINISHED", "PINNED", "cleaned-1.json")
     for ending in endings:
-        store.store_object(made, f"{run}.{ending}", [SMALL])
+        store.store_object(target, f"{run}.{ending}", [SMALL])
     stored = [one for one in bad.seen if one.operation == "PutObject"]
     with_lock = [one.key for one in stored if "x-amz-object-lock-mode" in one.headers]
     assert with_lock == [f"store/{run}.x.000", f"store/{run}.manifest.json"]

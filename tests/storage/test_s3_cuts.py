@@ -20,9 +20,9 @@ _SEED = 15
 
 @pytest.fixture(scope="module")
 def proxy(bad_server: BadS3) -> Iterator[CuttingProxy]:
-    made = CuttingProxy(bad_server.port)
-    yield made
-    made.close()
+    new = CuttingProxy(bad_server.port)
+    yield new
+    new.close()
 
 
 @pytest.mark.fault("the connection is cut at any byte, in either direction", "all is stored whole")
@@ -33,13 +33,13 @@ def test_a_connection_that_is_cut(bad: BadS3, proxy: CuttingProxy, direction: st
     before = proxy.cuts
     for number in range(10):
         bad.reset()
-        made = Retrying(opened(bad, endpoint_url=proxy.endpoint), NO_WAIT)
+        target = Retrying(opened(bad, endpoint_url=proxy.endpoint), NO_WAIT)
         proxy.cut(direction, rng.randrange(1, _BYTES[direction]))
         for name, content in (("x", LARGE), ("y", SMALL)):
-            store.store_object(made, f"srv/{name}", [content])
-            assert b"".join(made.get(f"srv/{name}")) == content, number
-        assert [entry.name for entry in made.entries("srv")] == ["srv/x", "srv/y"]
+            store.store_object(target, f"srv/{name}", [content])
+            assert b"".join(target.get(f"srv/{name}")) == content, number
+        assert [entry.name for entry in target.entries("srv")] == ["srv/x", "srv/y"]
         # where the answer to CreateMultipartUpload was lost, nobody knows the new upload
         assert not any(upload.parts for upload in bad.uploads.values()), number
-        assert sum(entry.size for entry in made.unfinished("srv")) == 0
+        assert sum(entry.size for entry in target.unfinished("srv")) == 0
     assert proxy.cuts - before >= 8

@@ -33,14 +33,14 @@ def test_a_bad_server(
     for name, value in case.rules.items():
         setattr(bad, name, value)
     bad.fault = case.fault
-    made = opened(bad, **case.keys)
+    target = opened(bad, **case.keys)
     if case.verdict == STORED:
-        store.store_object(made, "srv/x", [case.content])
+        store.store_object(target, "srv/x", [case.content])
         assert bad.objects["store/srv/x"] == case.content
         assert re.search(case.says, caplog.text)
     else:
         with pytest.raises((StoreError, OSError), match=case.says):
-            store.store_object(made, "srv/x", [case.content])
+            store.store_object(target, "srv/x", [case.content])
         assert ("store/srv/x" in bad.objects) is case.present
     assert not bad.uploads
     for operation, most in case.calls.items():

@@ -23,9 +23,9 @@ def error_of(
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers},
     }
     call = s3_errors.Call("s3://b1/servers", _HOST, operation, name, "ABCD")
-    found = s3_errors.translated(ClientError(response, operation), call)
-    assert isinstance(found, BackupError)
-    return found
+    error = s3_errors.translated(ClientError(response, operation), call)
+    assert isinstance(error, BackupError)
+    return error
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_each_says_what_to_do_and_has_no_command_that_could_be_wrong(
 
 def test_missing_credentials_are_written_by_the_user_of_the_backup() -> None:
     call = s3_errors.Call("s3://b1", _HOST, "PutObject", "", "")
-    found = s3_errors.translated(NoCredentialsError(), call)
-    assert f"aws configure as the user {os_works.user()}" in getattr(found, "hint", "")
+    error = s3_errors.translated(NoCredentialsError(), call)
+    assert f"aws configure as the user {os_works.user()}" in getattr(error, "hint", "")
 
 
 def test_a_clock_is_set_by_a_command(monkeypatch: pytest.MonkeyPatch) -> None:

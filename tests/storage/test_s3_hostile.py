@@ -37,13 +37,13 @@ def test_a_redirection_of_everything(bad: BadS3, status: int) -> None:
 @pytest.mark.fault("an answer of S3 that has no end", "read up to a limit, then an error")
 @pytest.mark.parametrize("status", [200, 500])
 def test_an_answer_without_end(bad: BadS3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    made = opened(bad)
-    session = made.backend.client.connection.api._endpoint.http_session
+    target = opened(bad)
+    session = target.backend.client.connection.api._endpoint.http_session
     assert isinstance(session, s3_http.Bounded)
     monkeypatch.setattr(session, "_longest", 1 << 20)
     bad.fault = always("ListObjectsV2", Answer(status, b"<" * (2 << 20)))
     with pytest.raises(TransientError, match="the answer does not end"):
-        list(made.entries("srv"))
+        list(target.entries("srv"))
 
 
 @pytest.mark.fault("S3 names a region that is a URL or an escape code", "it is left out")
@@ -120,10 +120,10 @@ def test_times_that_are_odd(bad: BadS3) -> None:
     listed = page(1, "1", "2026-01-01T00:00:00").body.replace(b">true<", b">false<")
     date = {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}
     bad.fault = always("ListObjectsV2", Answer(200, listed, date))
-    place = opened(bad)
-    (entry,) = place.entries("srv")
+    target = opened(bad)
+    (entry,) = target.entries("srv")
     assert entry.age > 7000 * 366 * 86_400
-    assert Catalog(place, "srv", Trust()).time_of("1").year < 1990
+    assert Catalog(target, "srv", Trust()).time_of("1").year < 1990
 
 
 @pytest.mark.fault("a list of uploads, parts or versions without their values", "an error")
@@ -163,9 +163,9 @@ def test_an_interim_answer_without_end(line: bytes) -> None:
 def test_only_small_objects_are_read_ahead(bad: BadS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_prefetch, "_LARGEST", len(LARGE) - 1)
     bad.objects |= {"store/srv/large": LARGE, "store/srv/small": b"small"}
-    made = opened(bad)
-    made.prefetch(["srv/large", "srv/small"])
-    held = [made._prefetcher._coming[f"srv/{name}"].result() for name in ("large", "small")]
+    target = opened(bad)
+    target.prefetch(["srv/large", "srv/small"])
+    held = [target._prefetcher._coming[f"srv/{name}"].result() for name in ("large", "small")]
     assert held == [None, b"small"]
-    assert store.content(Retrying(made, NO_WAIT), "srv/large", len(LARGE)) == LARGE
-    assert store.content(Retrying(made, NO_WAIT), "srv/small", 5) == b"small"
+    assert store.content(Retrying(target, NO_WAIT), "srv/large", len(LARGE)) == LARGE
+    assert store.content(Retrying(target, NO_WAIT), "srv/small", 5) == b"small"

@@ -22,12 +22,12 @@ def test_an_item_of_more_parts_than_an_object_may_have(
 ) -> None:
     """CASES C6: an upload of 140 GiB ends, and the next object begins."""
     monkeypatch.setattr(S3Blocks, "max_blocks", 3)
-    place = opened(bad)
-    done, _ = test_forms.stored([place])
+    target = opened(bad)
+    done, _ = test_forms.stored([target])
     whole, rest = divmod(len(test_forms.CONTENT), 3 * PART)
     assert [part.size for part in done.item.parts] == [3 * PART] * whole + [rest]
     assert max(request.number for request in bad.seen if request.operation == "UploadPart") == 3
-    assert test_forms.back(done.item, place) == test_forms.CONTENT
+    assert test_forms.back(done.item, target) == test_forms.CONTENT
 
 
 @pytest.mark.fault(
@@ -62,9 +62,9 @@ def test_a_run_in_a_cold_storage_class(system: System, bad: BadS3) -> None:
         assert "ok" in system.restore("--list")
         assert "FILESET" in system.restore("--show", "latest")
         before = len(bad.seen)
-        told = system.restore(
+        output = system.restore(
             "--restore", "latest", "--destination", str(system.folder / "out"), code=1
         )
     (asked,) = (r.key for r in bad.seen[before:] if r.operation == "GetObject" and r.key in cold)
-    assert "must be thawed first" in told
-    assert f"aws s3api restore-object --bucket {BUCKET} --key {asked} " in told
+    assert "must be thawed first" in output
+    assert f"aws s3api restore-object --bucket {BUCKET} --key {asked} " in output

@@ -72,10 +72,10 @@ def test_storage_class_and_tags_are_those_of_parts_alone(bad: BadS3) -> None:
         "object_lock_mode": "GOVERNANCE",
         "object_lock_days": 3,
     }
-    made = opened(bad, **keys)
+    target = opened(bad, **keys)
     for name in ("x.age.000", "20260101_000000.manifest.json"):
-        store.store_object(made, f"srv/{name}", [SMALL])
-    store.store_object(made, "srv/large.age.000", [LARGE])
+        store.store_object(target, f"srv/{name}", [SMALL])
+    store.store_object(target, "srv/large.age.000", [LARGE])
     sent = {one.key.rpartition("/")[2]: one.headers for one in bad.seen if not one.number}
     assert sent["x.age.000"]["x-amz-storage-class"] == "GLACIER_IR"
     assert "x-amz-storage-class" not in sent["20260101_000000.manifest.json"]
@@ -88,9 +88,9 @@ def test_storage_class_and_tags_are_those_of_parts_alone(bad: BadS3) -> None:
 
 
 def test_no_body_is_chunked_and_each_has_a_checksum(bad: BadS3) -> None:
-    made = opened(bad)
-    store.store_object(made, "srv/x", [LARGE])
-    store.store_object(made, "srv/y", [SMALL])
+    target = opened(bad)
+    store.store_object(target, "srv/x", [LARGE])
+    store.store_object(target, "srv/y", [SMALL])
     for one in bad.seen:
         if one.operation in ("PutObject", "UploadPart"):
             assert int(one.headers["content-length"]) == len(one.body)
@@ -109,9 +109,9 @@ def test_after_a_refusal_no_later_part_is_tried_in_vain(bad: BadS3) -> None:
         return None
 
     bad.fault = fault
-    made = opened(bad)
+    target = opened(bad)
     for name in ("x", "y"):
-        store.store_object(made, f"srv/{name}", [LARGE])
+        store.store_object(target, f"srv/{name}", [LARGE])
     assert bad.calls["CreateMultipartUpload"] == 3
     assert bad.calls["UploadPart"] == 26
 
@@ -230,8 +230,8 @@ def connect(**keys: Any) -> Connection:
 
 def test_the_endpoint_that_is_really_used_is_named(plain: pytest.MonkeyPatch) -> None:
     keyed(plain).setenv("AWS_ENDPOINT_URL", "https://s3.example.org")
-    made = connect()
-    assert made.about() == (
+    target = connect()
+    assert target.about() == (
         "endpoint https://s3.example.org, region us-east-1, access key ...TEST (from env)"
     )
     plain.setenv("AWS_ENDPOINT_URL", "https://oss-cn-hangzhou.aliyuncs.com")
@@ -241,10 +241,10 @@ def test_the_endpoint_that_is_really_used_is_named(plain: pytest.MonkeyPatch) ->
 
 def test_the_proxy_is_named_without_its_password(plain: pytest.MonkeyPatch) -> None:
     keyed(plain).setenv("HTTPS_PROXY", "http://me:hidden@proxy.example.org:3128")
-    made = connect(endpoint_url="https://s3.example.org")
-    assert "proxy http://***:***@proxy.example.org:3128" in made.about()
+    target = connect(endpoint_url="https://s3.example.org")
+    assert "proxy http://***:***@proxy.example.org:3128" in target.about()
     plain.setenv("NO_PROXY", "s3.example.org")
-    assert "proxy" not in made.about()
+    assert "proxy" not in target.about()
 
 
 def test_a_profile_names_region_and_source(plain: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -346,9 +346,9 @@ def test_the_blocks_of_one_store_are_bounded_together() -> None:
             with lock:
                 sending -= 1
 
-    made = BlockStore(MemoryBlocks(100, fault), Retries(0), parallel=9, total=400)
+    target = BlockStore(MemoryBlocks(100, fault), Retries(0), parallel=9, total=400)
     puts = [
-        threading.Thread(target=store.store_object, args=(made, f"srv/{number}", [LARGE]))
+        threading.Thread(target=store.store_object, args=(target, f"srv/{number}", [LARGE]))
         for number in range(2)
     ]
     for one in puts:
@@ -356,7 +356,7 @@ def test_the_blocks_of_one_store_are_bounded_together() -> None:
     for one in puts:
         one.join()
     assert 0 < most <= 3  # nine would be sent at a time without the limit
-    assert [b"".join(made.get(f"srv/{number}")) for number in range(2)] == [LARGE, LARGE]
+    assert [b"".join(target.get(f"srv/{number}")) for number in range(2)] == [LARGE, LARGE]
 
 
 @pytest.mark.parametrize("kind", ["missing", "FIFO", "folder"])

@@ -44,11 +44,11 @@ def test_reading_goes_on_with_the_same_object_alone(bad: BadS3) -> None:
         return answer
 
     bad.fault = fault
-    made = opened(bad)
+    target = opened(bad)
     with pytest.raises(StoreError):
-        list(made.get("srv/x"))
+        list(target.get("srv/x"))
     with pytest.raises(StoreError, match="has changed while it was read"):
-        list(made.get("srv/x", 100))
+        list(target.get("srv/x", 100))
 
 
 def test_a_server_that_ignores_ranges(bad: BadS3) -> None:
@@ -149,24 +149,24 @@ def test_a_server_that_replaces_objects(
     caplog.set_level(logging.INFO)
     bad.conditions = False
     bad.objects["store/srv/x"] = b"older"
-    made = opened(bad)
+    target = opened(bad)
     with pytest.raises(StoreError, match="different content"):
-        store.store_object(made, "srv/x", [content])
+        store.store_object(target, "srv/x", [content])
     assert bad.objects["store/srv/x"] == b"older"
-    store.store_object(made, "srv/y", [content])
-    assert made.create_only is store.CreateOnly.LISTED
+    store.store_object(target, "srv/y", [content])
+    assert target.create_only is store.CreateOnly.LISTED
     assert "by our own listing only" in caplog.text
-    assert "create-only by our own listing only" in store.note(Retrying(made))
+    assert "create-only by our own listing only" in store.note(Retrying(target))
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE])
 def test_a_server_that_keeps_objects_is_proven_once(bad: BadS3, content: bytes) -> None:
-    made = opened(bad)
-    assert made.create_only.value == "by our own listing only"  # nothing is proven yet
+    target = opened(bad)
+    assert target.create_only.value == "by our own listing only"  # nothing is proven yet
     for name in ("x", "y"):
-        store.store_object(made, f"srv/{name}", [content])
-    assert made.create_only is store.CreateOnly.PROBED
-    assert "listing" not in store.note(made)
+        store.store_object(target, f"srv/{name}", [content])
+    assert target.create_only is store.CreateOnly.PROBED
+    assert "listing" not in store.note(target)
     probes = [key for key in bad.objects if "probe" in key]
     assert probes == ["store/nc-backup-py.store/create-only-probe"]
 
@@ -174,9 +174,9 @@ def test_a_server_that_keeps_objects_is_proven_once(bad: BadS3, content: bytes) 
 @pytest.mark.parametrize("content", [SMALL, LARGE])
 def test_a_server_that_knows_no_condition(bad: BadS3, content: bytes) -> None:
     bad.knows_conditions = False
-    made = opened(bad)
-    store.store_object(made, "srv/x", [content])
-    assert made.create_only is store.CreateOnly.LISTED
+    target = opened(bad)
+    store.store_object(target, "srv/x", [content])
+    assert target.create_only is store.CreateOnly.LISTED
     assert bad.objects["store/srv/x"] == content
     assert not bad.uploads
 
@@ -190,12 +190,12 @@ def test_small_objects_are_read_ahead_once_each(bad: BadS3, fault: Answer) -> No
     for name in names:
         bad.objects[f"store/{name}"] = name.encode()
     bad.fault = on("GetObject", fault, 5)
-    made = Retrying(opened(bad), NO_WAIT)
-    store.prefetch(made, [*names, "srv/none"])
+    target = Retrying(opened(bad), NO_WAIT)
+    store.prefetch(target, [*names, "srv/none"])
     for name in names:
-        assert b"".join(made.get(name)) == name.encode()
+        assert b"".join(target.get(name)) == name.encode()
     with pytest.raises(StoreError, match="no such object"):
-        list(made.get("srv/none"))
+        list(target.get("srv/none"))
     count = bad.calls["GetObject"]
-    assert b"".join(made.get(names[0])) == names[0].encode()
+    assert b"".join(target.get(names[0])) == names[0].encode()
     assert bad.calls["GetObject"] == count + 1

@@ -35,25 +35,25 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 @pytest.mark.fault("sftp server whose rename overwrites", "rejected, old bytes kept; -t says so")
 def test_a_rename_that_overwrites(opened: Opened) -> None:
     fake = FakeSftp(overwrites=True)
-    made, other = opened(fake), opened(fake)
-    made.put("srv/x", [b"first"])
+    target, other = opened(fake), opened(fake)
+    target.put("srv/x", [b"first"])
     store.store_object(other, "srv/x", [b"second"])
     with pytest.raises(TakenError):
-        made.publish(["srv/x"])
-    made.discard(["srv/x"])
+        target.publish(["srv/x"])
+    target.discard(["srv/x"])
     assert fake.files == {b"/store/srv/x": b"second"}
-    assert made.create_only is store.CreateOnly.LISTED
-    assert "nothing is overwritten by our own listing only" in made.tried("srv")
+    assert target.create_only is store.CreateOnly.LISTED
+    assert "nothing is overwritten by our own listing only" in target.tried("srv")
     assert fake.files == {b"/store/srv/x": b"second"}
 
 
 @pytest.mark.fault("file system without hard links behind sftp", "renamed after a look")
 def test_a_file_system_without_hard_links(opened: Opened) -> None:
     fake = FakeSftp(*ALL, hard_links=False)
-    made = opened(fake)
-    store.store_object(made, "srv/x", [b"first"])
+    target = opened(fake)
+    store.store_object(target, "srv/x", [b"first"])
     assert fake.files == {b"/store/srv/x": b"first"}
-    assert made.create_only is store.CreateOnly.LISTED
+    assert target.create_only is store.CreateOnly.LISTED
 
 
 @pytest.mark.fault("server keeps other bytes than were sent", "read-back mismatch, nothing kept")
@@ -61,9 +61,9 @@ def test_a_file_system_without_hard_links(opened: Opened) -> None:
 def test_other_bytes(opened: Opened, small: int) -> None:
     fake = FakeSftp(*ALL)
     fake.faults[Kind.READ] = lambda answer: answer[:-1] + b"?" if answer[0] == Kind.DATA else None
-    made = opened(fake, small)
+    target = opened(fake, small)
     with pytest.raises(StoreError, match="read-back mismatch"):
-        made.put("srv/x", [b"content"])
+        target.put("srv/x", [b"content"])
     assert fake.files == {}
 
 
@@ -94,9 +94,9 @@ def test_a_full_disk(opened: Opened) -> None:
 @pytest.mark.fault("clock of the ssh server is wrong", "ages by its own clock")
 @pytest.mark.parametrize("skew", [-7200.0, 7200.0])
 def test_ages_by_the_clock_of_the_server(opened: Opened, skew: float) -> None:
-    made = opened(FakeSftp(*ALL, skew=skew))
-    store.store_object(made, "srv/x", [b"content"])
-    (entry,) = made.entries("srv")
+    target = opened(FakeSftp(*ALL, skew=skew))
+    store.store_object(target, "srv/x", [b"content"])
+    (entry,) = target.entries("srv")
     assert -2 < entry.age < 60
 
 
@@ -114,41 +114,41 @@ def test_answers_that_are_none(
 ) -> None:
     fake = FakeSftp(*ALL)
     fake.faults[Kind.STAT] = lambda _answer: answer
-    made = opened(fake)
+    target = opened(fake)
     with pytest.raises(error, match=says):
-        made.put("srv/x", [b"content"])
+        target.put("srv/x", [b"content"])
     fake.faults.clear()
-    store.store_object(made, "srv/x", [b"content"])  # by another login
+    store.store_object(target, "srv/x", [b"content"])  # by another login
     assert fake.logins == 2
 
 
-def store_and_list(made: SshStore) -> None:
-    store.store_object(made, "srv/x", [b"content"])
-    list(made.entries("srv"))
+def store_and_list(target: SshStore) -> None:
+    store.store_object(target, "srv/x", [b"content"])
+    list(target.entries("srv"))
 
 
 @pytest.mark.parametrize("kind", [Kind.OPEN, Kind.STAT, Kind.FSTAT, Kind.READ, Kind.OPENDIR])
 def test_answers_of_the_wrong_kind_or_too_short(opened: Opened, kind: Kind) -> None:
     for body in (bytes([Kind.NAME]), bytes([kind]), bytes([Kind.ATTRS]), bytes([Kind.HANDLE])):
         fake = FakeSftp(*ALL)
-        made = opened(fake)
-        store.store_object(made, "srv/y", [b"content"])
+        target = opened(fake)
+        store.store_object(target, "srv/y", [b"content"])
 
         def replaced(answer: bytes, body: bytes = body) -> bytes:
             return body + answer[1:5]
 
         fake.faults[kind] = replaced
         with pytest.raises(StoreError):
-            store_and_list(made)
+            store_and_list(target)
         assert b"/store/srv/x" not in fake.files or kind is Kind.OPENDIR
 
 
 @pytest.mark.fault("sftp reads shorter pieces than were asked for", "the rest is asked for")
 def test_short_reads(opened: Opened) -> None:
     fake = FakeSftp(*ALL)
-    made = opened(fake)
+    target = opened(fake)
     content = bytes(range(256)) * 1000
-    store.store_object(made, "srv/x", [content])
+    store.store_object(target, "srv/x", [content])
 
     def shorter(answer: bytes) -> bytes | None:
         data = answer[9:]
@@ -157,20 +157,20 @@ def test_short_reads(opened: Opened) -> None:
         return answer[:5] + text(data[: len(data) // 2])
 
     fake.faults[Kind.READ] = shorter
-    assert b"".join(made.get("srv/x")) == content
-    assert b"".join(made.get("srv/x", 1000, 70_000)) == content[1000:70_000]
+    assert b"".join(target.get("srv/x")) == content
+    assert b"".join(target.get("srv/x", 1000, 70_000)) == content[1000:70_000]
 
 
 @pytest.mark.fault("connection cut while an object is published", "its content is compared")
 def test_a_publication_whose_answer_is_lost(opened: Opened) -> None:
     fake = FakeSftp(*ALL)
-    made = opened(fake)
-    made.put("srv/x", [b"content"])
+    target = opened(fake)
+    target.put("srv/x", [b"content"])
     fake.faults[Kind.EXTENDED] = lambda _answer: b""
     with pytest.raises(TransientError):
-        made.publish(["srv/x"])
+        target.publish(["srv/x"])
     fake.faults.clear()
-    made.publish(["srv/x"])
+    target.publish(["srv/x"])
     assert fake.files == {b"/store/srv/x": b"content"}
 
 
@@ -178,11 +178,11 @@ def test_a_publication_whose_answer_is_lost(opened: Opened) -> None:
 def test_a_folder_without_end(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh_sftp, "_MOST", 100)
     fake = FakeSftp(*ALL)
-    made = opened(fake)
-    store.store_object(made, "srv/x", [b"content"])
+    target = opened(fake)
+    store.store_object(target, "srv/x", [b"content"])
     fake.faults[Kind.READDIR] = lambda answer: bytes([Kind.NAME]) + answer[1:5] + bytes(4)
     with pytest.raises(StoreError, match="the listing does not end"):
-        list(made.entries("srv"))
+        list(target.entries("srv"))
 
 
 @pytest.mark.fault("a first packet of sftp with a length that is none", "an error at once")
@@ -197,10 +197,10 @@ def test_a_first_packet_of_no_length(opened: Opened, size: int) -> None:
 @pytest.mark.fault("sftp server that stands, and answers nothing", "an error after 30 minutes")
 def test_a_silent_server(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeSftp(*ALL)
-    made = opened(fake)
-    store.store_object(made, "srv/x", [b"content"])
+    target = opened(fake)
+    store.store_object(target, "srv/x", [b"content"])
     fake.silent = True
     monkeypatch.setattr(ssh_sftp, "_SILENT", 0.0)
     with pytest.raises(StoreError, match="no answer from the server") as raised:
-        list(made.entries("srv"))
+        list(target.entries("srv"))
     assert not is_transient(raised.value)  # after half an hour: not five times that

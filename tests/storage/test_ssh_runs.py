@@ -50,8 +50,8 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
 ) -> None:
     (system.source / "file").write_bytes(os.urandom(3 << 20))
     kind = "login shell" if stream == "True" else "no shell"
-    place = {"DESTINATION": "ssh", "HOST": "127.0.0.1", "PORT": str(agent.ports[kind])}
-    sections = system.short(OFFSITE=execute("storage", **place, REMOTE_DIR=str(system.store)))
+    keys = {"DESTINATION": "ssh", "HOST": "127.0.0.1", "PORT": str(agent.ports[kind])}
+    sections = system.short(OFFSITE=execute("storage", **keys, REMOTE_DIR=str(system.store)))
     del sections["STORAGE_LOCAL"]
     system.configure(sections, STREAM=stream)
     shown = system.run("-t").stdout
@@ -63,16 +63,16 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     assert any(name.endswith(".manifest.json") for name in names)
     assert not any(name.startswith(".") or name.endswith("UNFINISHED") for name in names)
     url = f"ssh://127.0.0.1:{agent.ports[kind]}{system.store}"
-    words = ("--store", url, "--key-file", str(system.key))
-    assert "FILESET" in system.restore_bare(*words, "--verify", "latest")
+    options = ("--store", url, "--key-file", str(system.key))
+    assert "FILESET" in system.restore_bare(*options, "--verify", "latest")
     out = system.folder / "out"
-    system.restore_bare(*words, "--restore", "latest", "--destination", str(out))
+    system.restore_bare(*options, "--restore", "latest", "--destination", str(out))
     (restored,) = out.rglob("file")
     assert restored.read_bytes() == (system.source / "file").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "place"),
+    ("first", "second", "address"),
     [
         (
             {"DESTINATION": "ssh", "HOST": "127.0.0.1", "REMOTE_DIR": "backup"},
@@ -88,20 +88,20 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     ],
 )
 def test_two_sections_of_one_folder(
-    system: System, first: dict[str, str], second: dict[str, str], place: str
+    system: System, first: dict[str, str], second: dict[str, str], address: str
 ) -> None:
     twins = [execute("storage", **keys) for keys in (first, {**first, **second})]
     system.configure(system.short(FIRST=twins[0], SECOND=twins[1]))
     with pytest.raises(ConfigError) as caught:
         selection.select(loading.load(system.conf), [], [])
-    assert f"FIRST and SECOND store in one folder: {place}" in str(caught.value)
+    assert f"FIRST and SECOND store in one folder: {address}" in str(caught.value)
 
 
 @pytest.mark.fault("ssh server cannot be reached", "that store fails, the others hold the run")
 def test_one_store_of_two_is_down(agent: Sshd, system: System) -> None:
     (system.source / "file").write_text("content")
-    place = {"DESTINATION": "ssh", "HOST": "127.0.0.1", "REMOTE_DIR": "/srv/x"}
-    wrong = execute("storage", **place, PORT=str(agent.ports["nobody"]), RETRY_WAIT="0.01")
+    keys = {"DESTINATION": "ssh", "HOST": "127.0.0.1", "REMOTE_DIR": "/srv/x"}
+    wrong = execute("storage", **keys, PORT=str(agent.ports["nobody"]), RETRY_WAIT="0.01")
     system.configure(system.short(OFFSITE=wrong), STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1

@@ -46,8 +46,8 @@ def options(
     return fill(ssh_store.Options, keys)
 
 
-def read(made: store.Store, name: str) -> bytes:
-    return b"".join(made.get(name))
+def read(target: store.Store, name: str) -> bytes:
+    return b"".join(target.get(name))
 
 
 class Proxy:
@@ -125,15 +125,15 @@ def proxied(sshd: Sshd) -> Iterator[Callable[..., tuple[Proxy, Session]]]:
 )
 def test_the_shell_takes_checksums(sshd: Sshd, tmp_path: Path, kind: str) -> None:
     session = Session(sshd.server(kind))
-    made = SshStore(session, str(tmp_path / "store"), small=0)
+    target = SshStore(session, str(tmp_path / "store"), small=0)
     name = os.fsdecode(b"srv/a $(id) ' \" \\ \xff!\n`id`\n")
-    stored = store.store_object(made, name, [b"content"])
+    stored = store.store_object(target, name, [b"content"])
     assert stored.sha256 == hashlib.sha256(b"content").hexdigest()
     assert session.shell_proven
-    assert read(made, name) == b"content"
+    assert read(target, name) == b"content"
     assert session.ask(lambda shell: shell.sync(os.fsencode(tmp_path)), False)
     free = session.ask(lambda shell: shell.free(os.fsencode(tmp_path)), None)
-    assert free == pytest.approx(made.free(), rel=0.5)
+    assert free == pytest.approx(target.free(), rel=0.5)
     session.close()
 
 
@@ -142,18 +142,18 @@ def test_the_shell_takes_checksums(sshd: Sshd, tmp_path: Path, kind: str) -> Non
 def test_sftp_alone_is_enough(sshd: Sshd, tmp_path: Path, kind: str) -> None:
     """Nothing is asked of the user. A shell that lies, or sees other files, does no harm."""
     session = Session(sshd.server(kind))
-    made = SshStore(session, str(tmp_path / "store"), small=0)
-    store.store_object(made, "srv/x", [b"content"])
-    assert read(made, "srv/x") == b"content"
+    target = SshStore(session, str(tmp_path / "store"), small=0)
+    store.store_object(target, "srv/x", [b"content"])
+    assert read(target, "srv/x") == b"content"
     assert not session.shell_proven
-    assert store.store_object(made, "srv/x", [b"content"]).size == 7
+    assert store.store_object(target, "srv/x", [b"content"]).size == 7
     session.close()
 
 
 def test_a_relative_folder_is_below_the_home(sshd: Sshd) -> None:
     (sshd.home / "srv-9").mkdir(exist_ok=True)
-    made = ssh_store.open_store(options(sshd, "~/deep/store", "no shell"))
-    store.store_object(made, "srv/x", [b"content"])
+    target = ssh_store.open_store(options(sshd, "~/deep/store", "no shell"))
+    store.store_object(target, "srv/x", [b"content"])
     assert (sshd.home / "deep/store/srv/x").read_bytes() == b"content"
     assert "srv-9" in list(ssh_store.open_store(options(sshd, "~", "no shell")).folders())
 
@@ -162,8 +162,8 @@ def test_a_relative_folder_is_below_the_home(sshd: Sshd) -> None:
 def test_a_shell_that_begins_elsewhere(sshd: Sshd) -> None:
     """As in a chroot: what the shell does not find, or finds to be another file, proves nothing."""
     session = Session(sshd.server("other home"))
-    made = SshStore(session, "elsewhere", small=0)
-    store.store_object(made, "srv/x", [b"content"])
+    target = SshStore(session, "elsewhere", small=0)
+    store.store_object(target, "srv/x", [b"content"])
     assert (sshd.home / "elsewhere/srv/x").read_bytes() == b"content"
     assert session.shell() is not None
     assert not session.shell_proven
@@ -178,10 +178,10 @@ def test_many_objects_need_one_login(sshd: Sshd, tmp_path: Path) -> None:
     stores = [SshStore(session, str(tmp_path / "store"), small=0) for _ in range(4)]
     errors: list[BaseException] = []
 
-    def work(number: int, made: SshStore) -> None:
+    def work(number: int, target: SshStore) -> None:
         try:
             for other in range(10):
-                store.store_object(made, f"srv/{number}-{other}", [b"content"])
+                store.store_object(target, f"srv/{number}-{other}", [b"content"])
         except BaseException as error:  # noqa: BLE001  (shown below)
             errors.append(error)
 
@@ -197,7 +197,7 @@ def test_many_objects_need_one_login(sshd: Sshd, tmp_path: Path) -> None:
 
 
 def test_a_stopped_item_does_not_cut_the_others(sshd: Sshd, tmp_path: Path) -> None:
-    made = sshd.store(tmp_path)
+    target = sshd.store(tmp_path)
 
     def endless() -> Iterator[bytes]:
         while True:
@@ -205,9 +205,9 @@ def test_a_stopped_item_does_not_cut_the_others(sshd: Sshd, tmp_path: Path) -> N
             task.current().stop("by the test")
 
     with task.entered(task.Task()), pytest.raises(task.StoppedError):
-        made.put("srv/x", endless())
+        target.put("srv/x", endless())
     sftp = sshd.session().sftp()
-    store.store_object(made, "srv/y", [b"content"])
+    store.store_object(target, "srv/y", [b"content"])
     assert sshd.session().sftp() is sftp
 
 
@@ -248,9 +248,9 @@ def test_a_host_key_that_is_not_the_known_one(sshd: Sshd, tmp_path: Path, change
     hosts = tmp_path / "known hosts"
     other = (sshd.folder / "other.pub").read_text().rpartition(" ")[0]
     hosts.write_text(f"[127.0.0.1]:* {other}\n" if changed else "")
-    made = SshStore(Session(sshd.server(known_hosts=hosts)), str(tmp_path / "store"))
+    target = SshStore(Session(sshd.server(known_hosts=hosts)), str(tmp_path / "store"))
     with pytest.raises(StoreError) as caught:
-        made.put("srv/x", [b"content"])
+        target.put("srv/x", [b"content"])
     port = sshd.ports["login shell"]
     reason = "has changed" if changed else "is not known"
     assert str(caught.value) == f"{sshd.user}@127.0.0.1:{port}: the host key {reason}"
@@ -261,9 +261,9 @@ def test_a_host_key_that_is_not_the_known_one(sshd: Sshd, tmp_path: Path, change
 
 
 def test_a_key_that_the_server_does_not_know(sshd: Sshd, tmp_path: Path) -> None:
-    made = SshStore(Session(sshd.server(key=sshd.folder / "other")), str(tmp_path / "store"))
+    target = SshStore(Session(sshd.server(key=sshd.folder / "other")), str(tmp_path / "store"))
     with pytest.raises(StoreError, match=r"Permission denied \(publickey\)") as caught:
-        made.put("srv/x", [b"content"])
+        target.put("srv/x", [b"content"])
     assert f"{sshd.folder}/other.pub" in caught.value.hint
     missing = SshStore(Session(sshd.server(key=tmp_path / "none")), str(tmp_path / "store"))
     with pytest.raises(StoreError, match=r"KEY: .*: no such file or directory"):
@@ -328,11 +328,11 @@ def test_keys_that_ssh_would_interpret(sshd: Sshd, key: str, value: str) -> None
 
 
 def test_a_silent_server_is_noticed_within_a_minute() -> None:
-    words = ssh_command.Server("x").argv()
-    assert "ServerAliveInterval=15" in words
-    assert "ServerAliveCountMax=3" in words
+    arguments = ssh_command.Server("x").argv()
+    assert "ServerAliveInterval=15" in arguments
+    assert "ServerAliveCountMax=3" in arguments
     for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "ControlPath=none"):
-        assert option in words
+        assert option in arguments
 
 
 # --- what `backup.py -t` shows
@@ -353,10 +353,10 @@ def test_a_test_shows_the_account_and_leaves_nothing(sshd: Sshd, tmp_path: Path)
         "free",
     ):
         assert says in line
-    words = ["ssh-keygen", "-lf", str(sshd.folder / "host.pub")]
-    fingerprint = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[
-        1
-    ]
+    command = ["ssh-keygen", "-lf", str(sshd.folder / "host.pub")]
+    fingerprint = subprocess.run(
+        command, capture_output=True, text=True, check=True
+    ).stdout.split()[1]
     assert key == f"host key of 127.0.0.1: ssh-ed25519 {fingerprint}"
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StoreError, match="permission denied"):
@@ -388,17 +388,17 @@ def test_an_address_without_a_host_or_a_folder(text: str) -> None:
 
 @pytest.mark.fault("sftp server without hard links, the name exists", "rejected, old bytes kept")
 def test_a_server_without_extensions(sshd: Sshd, tmp_path: Path) -> None:
-    made, other = (sshd.store(tmp_path / "store", "no hard links") for _ in "12")
-    store.store_object(made, "srv/x", [b"first content"])
-    made.put("srv/y", [b"first"])
+    target, other = (sshd.store(tmp_path / "store", "no hard links") for _ in "12")
+    store.store_object(target, "srv/x", [b"first content"])
+    target.put("srv/y", [b"first"])
     store.store_object(other, "srv/y", [b"second"])
     with pytest.raises(TakenError):
-        made.publish(["srv/y"])
-    made.discard(["srv/y"])
-    assert (read(made, "srv/x"), read(made, "srv/y")) == (b"first content", b"second")
-    assert made.create_only is store.CreateOnly.PROBED
+        target.publish(["srv/y"])
+    target.discard(["srv/y"])
+    assert (read(target, "srv/x"), read(target, "srv/y")) == (b"first content", b"second")
+    assert target.create_only is store.CreateOnly.PROBED
     assert {path.name for path in (tmp_path / "store/srv").iterdir()} == {"x", "y"}
-    assert made.free() is None
+    assert target.free() is None
 
 
 @pytest.mark.fault("remote disk full over sftp", "failed at once, the line names the free space")
@@ -406,35 +406,35 @@ def test_a_server_without_extensions(sshd: Sshd, tmp_path: Path) -> None:
 def test_a_full_disk_is_named(sshd: Sshd, tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path)], check=True)
     try:
-        made = Retrying(sshd.store(tmp_path), Retries(0))
+        target = Retrying(sshd.store(tmp_path), Retries(0))
         with pytest.raises(StoreError, match=r"ssh://.*: disk full: .* free"):
-            made.put("srv/x", (bytes(MB) for _ in range(20)))
-        assert list(made.unfinished("srv")) == []
-        store.store_object(made, "srv/y", [b"small"])
+            target.put("srv/x", (bytes(MB) for _ in range(20)))
+        assert list(target.unfinished("srv")) == []
+        store.store_object(target, "srv/y", [b"small"])
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_a_quota_is_suspected(sshd: Sshd, tmp_path: Path) -> None:
-    made = SshStore(Session(sshd.server("quota")), str(tmp_path))
+    target = SshStore(Session(sshd.server("quota")), str(tmp_path))
     with pytest.raises(StoreError, match="the server answers 'Failure'") as caught:
-        made.put("srv/x", (bytes(MB) for _ in range(20)))
+        target.put("srv/x", (bytes(MB) for _ in range(20)))
     assert "quota" in caught.value.hint
     assert not isinstance(caught.value, TransientError)
-    assert list(made.unfinished("srv")) == []
+    assert list(target.unfinished("srv")) == []
 
 
 @pytest.mark.fault("remote sftp killed", "failed, temporary file listed and removed later")
 def test_a_server_that_is_killed(sshd: Sshd, tmp_path: Path) -> None:
     session = Session(sshd.server("killed"))
-    made = SshStore(session, str(tmp_path), retries=Retries(0))
+    target = SshStore(session, str(tmp_path), retries=Retries(0))
     with pytest.raises(TransientError):
-        made.put("srv/20260101_000000.x.000", (bytes(MB) for _ in range(20)))
-    (left,) = made.unfinished("srv")
+        target.put("srv/20260101_000000.x.000", (bytes(MB) for _ in range(20)))
+    (left,) = target.unfinished("srv")
     assert left.name.startswith("srv/.20260101_000000.x.000")
-    made.remove([left.name])
-    assert list(made.unfinished("srv")) == []
-    assert list(made.entries("srv")) == []
+    target.remove([left.name])
+    assert list(target.unfinished("srv")) == []
+    assert list(target.entries("srv")) == []
 
 
 @pytest.mark.fault("ssh connection cut anywhere", "sent again, each object whole or missing")
@@ -445,12 +445,12 @@ def test_a_connection_that_is_cut(
     proxied: Callable[..., tuple[Proxy, Session]], tmp_path: Path, cut: Cut
 ) -> None:
     _, session = proxied(cut)
-    made = Retrying(SshStore(session, str(tmp_path), retries=Retries(0)), Retries(0))
+    target = Retrying(SshStore(session, str(tmp_path), retries=Retries(0)), Retries(0))
     content = os.urandom(MB)
     for number in range(3):
-        store.store_object(made, f"srv/{number}", [content[: MB // 2], content[MB // 2 :]])
-    assert [read(made, f"srv/{number}") == content for number in range(3)] == [True] * 3
-    assert len(list(made.unfinished("srv"))) <= 1
+        store.store_object(target, f"srv/{number}", [content[: MB // 2], content[MB // 2 :]])
+    assert [read(target, f"srv/{number}") == content for number in range(3)] == [True] * 3
+    assert len(list(target.unfinished("srv"))) <= 1
     session.close()
 
 
@@ -461,16 +461,16 @@ def test_a_long_object_goes_on_over_another_connection(
     """It need not be sent again, which a stream cannot do."""
     lines: list[str] = []
     _, session = proxied((9 * MB, None))
-    made = SshStore(session, str(tmp_path), retries=Retries(0, lines.append))
+    target = SshStore(session, str(tmp_path), retries=Retries(0, lines.append))
     content = os.urandom(20 * MB)
     parts = (content[at : at + 300_000] for at in range(0, len(content), 300_000))
-    stored = store.store_object(made, "srv/x", parts)
+    stored = store.store_object(target, "srv/x", parts)
     assert stored == store.StoredObject("srv/x", 20 * MB, hashlib.sha256(content).hexdigest())
-    assert read(made, "srv/x") == content
+    assert read(target, "srv/x") == content
     assert [line.partition(";")[2] for line in lines] == [
         " logging in again to go on where it stopped"
     ]
-    assert list(made.unfinished("srv")) == []
+    assert list(target.unfinished("srv")) == []
     session.close()
 
 
@@ -481,7 +481,7 @@ def test_a_silent_connection(
     fixed = [one.replace("Interval=15", "Interval=1") for one in ssh_command._FIXED]
     monkeypatch.setattr(ssh_command, "_FIXED", fixed)
     proxy, session = proxied()
-    made = SshStore(session, str(tmp_path))
+    target = SshStore(session, str(tmp_path))
 
     def slow() -> Iterator[bytes]:
         yield b"half"
@@ -491,12 +491,12 @@ def test_a_silent_connection(
         assert proxy.passed - before >= 200
         yield b"whole"
 
-    store.store_object(made, "srv/x", slow())
+    store.store_object(target, "srv/x", slow())
     proxy.silent = True
     with pytest.raises(TransientError, match="not responding"):
-        list(made.entries("srv"))
+        list(target.entries("srv"))
     proxy.silent = False
-    assert [entry.name for entry in made.entries("srv")] == ["srv/x"]
+    assert [entry.name for entry in target.entries("srv")] == ["srv/x"]
     session.close()
 
 

@@ -35,17 +35,17 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def given(work: Path, *words: object) -> list[object]:
+def arguments(work: Path, *more: object) -> list[object]:
     store = work.parent / "store"
-    return ["--WORK_FOLDER", work, "--HOSTNAME", "srv-1", "--LOCAL_BACKUP", store, *words]
+    return ["--WORK_FOLDER", work, "--HOSTNAME", "srv-1", "--LOCAL_BACKUP", store, *more]
 
 
-def command(work: Path, *words: object) -> list[str]:
-    return spawning("storage", *given(work, *words))
+def command(work: Path, *more: object) -> list[str]:
+    return spawning("storage", *arguments(work, *more))
 
 
-def run(work: Path, *words: object, code: int = 0, **environment: str) -> str:
-    return module_output("storage", *given(work, *words), code=code, **environment)
+def run(work: Path, *more: object, code: int = 0, **environment: str) -> str:
+    return module_output("storage", *arguments(work, *more), code=code, **environment)
 
 
 def stored(work: Path) -> list[str]:
@@ -86,17 +86,17 @@ def test_sets_are_whole_or_named_and_in_numeric_order() -> None:
 
 
 def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
-    place = work.parent / "store/srv-1"
-    place.mkdir(parents=True)
-    (place / "x.tar.zst.age.001").write_bytes(b"older")
+    folder = work.parent / "store/srv-1"
+    folder.mkdir(parents=True)
+    (folder / "x.tar.zst.age.001").write_bytes(b"older")
     assert "file exists with different content" in run(work, code=1)
-    assert (place / "x.tar.zst.age.001").read_bytes() == b"older"
+    assert (folder / "x.tar.zst.age.001").read_bytes() == b"older"
     assert "x.tar.zst.age.000" not in stored(work)
     assert len(list((work / "encrypted").iterdir())) == 3
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("more", "code", "says"),
     [
         (("--DESTINATION", "gcs"), 2, "DESTINATION: gcs: unknown type of store"),
         (("--DESTINATION", "ssh"), 2, "HOST is required with DESTINATION ssh"),
@@ -109,8 +109,8 @@ def test_another_content_under_a_name_that_is_taken(work: Path) -> None:
         (("--REQUIRE_MOUNT", "True", "--LOCAL_BACKUP", "/opt/x"), 1, "is not mounted"),
     ],
 )
-def test_bad_input_is_named(work: Path, words: tuple[str, ...], code: int, says: str) -> None:
-    assert says in run(work, *words, code=code)
+def test_bad_input_is_named(work: Path, more: tuple[str, ...], code: int, says: str) -> None:
+    assert says in run(work, *more, code=code)
     assert stored(work) == []
     assert len(list((work / "encrypted").iterdir())) == 3
 
@@ -124,20 +124,20 @@ def test_nothing_to_store_is_a_failure(work: Path) -> None:
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("options", ["size=64k", "size=1m,nr_inodes=4", "ro"])
 def test_a_full_or_read_only_disk_harms_nothing_that_is_stored(work: Path, options: str) -> None:
-    place = work.parent / "store"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
+    folder = work.parent / "store"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
     try:
-        (place / "srv-1").mkdir()
-        (place / "srv-1/older").write_bytes(b"older")
-        subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
+        (folder / "srv-1").mkdir()
+        (folder / "srv-1/older").write_bytes(b"older")
+        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
         (work / "encrypted/x.tar.zst.age.001").write_bytes(bytes(200_000))
-        said = run(work, code=1)
-        assert str(place) in said
-        assert (place / "srv-1/older").read_bytes() == b"older"
+        output = run(work, code=1)
+        assert str(folder) in output
+        assert (folder / "srv-1/older").read_bytes() == b"older"
         assert "x.tar.zst.age.000" not in stored(work)
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
     assert len(list((work / "encrypted").iterdir())) == 3
 
 
@@ -165,9 +165,9 @@ def test_a_failed_sync_is_never_synced_again_but_written_anew(
 
     monkeypatch.setattr(os, "fsync", fsync)
     assert storage.work(local(work)).status is Status.OK
-    said = capsys.readouterr().err
-    assert "attempt 1 of 5 failed" in said
-    assert "input/output error" in said
+    output = capsys.readouterr().err
+    assert "attempt 1 of 5 failed" in output
+    assert "input/output error" in output
     assert stored(work) == [f"x.tar.zst.age.{n:03}" for n in range(3)]
 
 
@@ -180,10 +180,10 @@ def test_killed_while_storing_leaves_no_half_part_and_the_next_run_stores_all(
         steps = itertools.count()
 
         def deadly(function: Callable[..., None]) -> Callable[..., None]:
-            def counted(*words: Any) -> None:
+            def counted(*parameters: Any) -> None:
                 if next(steps) == step:
                     os.kill(os.getpid(), signal.SIGKILL)
-                function(*words)
+                function(*parameters)
 
             return counted
 
@@ -214,13 +214,13 @@ def test_terminated_while_storing_leaves_no_temporary_file(work: Path) -> None:
     assert not [name for name in stored(work) if name.startswith(".")]
 
 
-def inject(work: Path, how: str, *words: str, only: str = "") -> subprocess.CompletedProcess[str]:
+def inject(work: Path, how: str, *more: str, only: str = "") -> subprocess.CompletedProcess[str]:
     """Run the program under strace, which makes one of its system calls fail or lie."""
     call = how.split(":", 1)[0]
     trace = ["strace", "-f", "-o", str(work.parent / "trace"), "-e", f"trace={call}"]
     path = ["-P", only] if only else []
     return subprocess.run(
-        [*trace, *path, "-e", f"inject={how}", *command(work, *words)],
+        [*trace, *path, "-e", f"inject={how}", *command(work, *more)],
         capture_output=True,
         text=True,
         check=False,
@@ -252,12 +252,12 @@ def test_a_set_that_fails_does_not_hide_the_others(work: Path) -> None:
     (work / "encrypted/a").write_bytes(b"a")
     (work / "encrypted/y.crypt.001").write_bytes(b"no first part")
     (work / "encrypted/z").write_bytes(b"z")
-    place = work.parent / "store/srv-1"
-    place.mkdir(parents=True)
-    (place / "a").write_bytes(b"older")
-    said = run(work, code=1)
-    assert "a: file exists with different content" in said
-    assert "y.crypt.000 is missing" in said
+    folder = work.parent / "store/srv-1"
+    folder.mkdir(parents=True)
+    (folder / "a").write_bytes(b"older")
+    output = run(work, code=1)
+    assert "a: file exists with different content" in output
+    assert "y.crypt.000 is missing" in output
     assert stored(work) == ["a", *(f"x.tar.zst.age.{n:03}" for n in range(3)), "z"]
     assert len(list((work / "encrypted").iterdir())) == 6
 
@@ -276,9 +276,9 @@ def test_odd_names_are_stored_and_hidden_ones_are_not(work: Path) -> None:
     for name in [*names, b".hidden", b".x.part-12345678"]:
         (work / "encrypted" / os.fsdecode(name)).write_bytes(name)
     run(work)
-    place = work.parent / "store/srv-1"
+    folder = work.parent / "store/srv-1"
     for name in names:
-        assert (place / os.fsdecode(name)).read_bytes() == name
+        assert (folder / os.fsdecode(name)).read_bytes() == name
     assert sorted(path.name for path in (work / "encrypted").iterdir()) == [
         ".hidden",
         ".x.part-12345678",
@@ -310,17 +310,17 @@ def test_the_first_part_comes_last(work: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.needs("root")
 def test_a_mounted_disk_with_its_marker_is_taken_and_named_as_another_disk(work: Path) -> None:
-    place = work.parent / "store"
-    place.mkdir()
+    folder = work.parent / "store"
+    folder.mkdir()
     proof = ("--REQUIRE_MOUNT", "True", "--MARKER", "this-disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
     try:
         assert "this-disk: no such file" in run(work, *proof, code=1)
-        (place / "this-disk").touch()
+        (folder / "this-disk").touch()
         assert "same disk as WORK_FOLDER" not in run(work, *proof)
         assert stored(work) == [f"x.tar.zst.age.{n:03}" for n in range(3)]
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_store_on_the_disk_of_its_sources_is_noted(work: Path) -> None:
@@ -396,8 +396,8 @@ def test_a_streamed_run_tries_again(system: System) -> None:
     ],
 )
 def test_the_address_of_a_store(text: str, parts: tuple[object, ...]) -> None:
-    found = Address.parse(text)
-    assert (found.host, found.path, found.user, found.port) == parts
+    address = Address.parse(text)
+    assert (address.host, address.path, address.user, address.port) == parts
 
 
 @pytest.mark.parametrize("text", ["me:secret@host/x", "a@b@c/x", "host:port/x", "[zz]/x"])
@@ -409,10 +409,10 @@ def test_an_address_with_a_password_is_rejected_and_not_shown(text: str) -> None
 
 def test_an_object_that_goes_during_a_listing_is_left_out(tmp_path: Path) -> None:
     """Clean-up works while runs and restores list the store."""
-    place = local_store.LocalStore(tmp_path)
+    target = local_store.LocalStore(tmp_path)
     for name in ("a", "b", "c"):
-        store.store_object(place, f"h/{name}", [b"x"])
-    found = place.entries("h")
-    assert next(found).name == "h/a"
-    place.remove(["h/b"])
-    assert [entry.name for entry in found] == ["h/c"]
+        store.store_object(target, f"h/{name}", [b"x"])
+    listing = target.entries("h")
+    assert next(listing).name == "h/a"
+    target.remove(["h/b"])
+    assert [entry.name for entry in listing] == ["h/c"]

@@ -61,18 +61,18 @@ def _commands(*keys: str) -> Callable[[Path], Open]:
     """Folders that are written by cp. keys: the commands that there are, besides the upload"""
 
     def make(folder: Path) -> Open:
-        place = f"{folder}/store/%(HOSTNAME)s"
-        into = f'sh -c \'mkdir -p "$2" && cp -- "$1" "$2/"\' x %(OBJECTIVES)s/%(file)s {place}'
-        listing = f"find {place} -maxdepth 1 -type f -printf '%%s %%f\\n'"
+        path = f"{folder}/store/%(HOSTNAME)s"
+        into = f'sh -c \'mkdir -p "$2" && cp -- "$1" "$2/"\' x %(OBJECTIVES)s/%(file)s {path}'
+        listing = f"find {path} -maxdepth 1 -type f -printf '%%s %%f\\n'"
         commands = {
-            "download": f"cp -- {place}/%(file)s %(OBJECTIVES)s/",
-            "list": f'sh -c \'test ! -d "$0" || exec "$@"\' {place} {listing}',
-            "delete": f"rm -f -- {place}/%(file)s",
+            "download": f"cp -- {path}/%(file)s %(OBJECTIVES)s/",
+            "list": f'sh -c \'test ! -d "$0" || exec "$@"\' {path} {listing}',
+            "delete": f"rm -f -- {path}/%(file)s",
         }
-        given = {f"{key.upper()}_COMMAND_TEMPLATE": commands[key] for key in keys}
-        given |= {"HOSTNAME": "srv", "DESTINATION": "command", "WORK_FOLDER": str(folder)}
-        given |= {"UPLOAD_COMMAND_TEMPLATE": into}
-        options = fill(command_store.Options, given)
+        settings = {f"{key.upper()}_COMMAND_TEMPLATE": commands[key] for key in keys}
+        settings |= {"HOSTNAME": "srv", "DESTINATION": "command", "WORK_FOLDER": str(folder)}
+        settings |= {"UPLOAD_COMMAND_TEMPLATE": into}
+        options = fill(command_store.Options, settings)
         return lambda: command_store.open_store(options)
 
     return make
@@ -136,16 +136,16 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 
 @pytest.fixture
-def made(open_store: Open) -> Store:
+def target(open_store: Open) -> Store:
     return open_store()
 
 
-def names(made: Store, folder: str = "srv") -> list[str]:
-    return [entry.name for entry in made.entries(folder)]
+def names(target: Store, folder: str = "srv") -> list[str]:
+    return [entry.name for entry in target.entries(folder)]
 
 
-def read(made: Store, name: str, start: int = 0, end: int | None = None) -> bytes:
-    return b"".join(made.get(name, start, end))
+def read(target: Store, name: str, start: int = 0, end: int | None = None) -> bytes:
+    return b"".join(target.get(name, start, end))
 
 
 def sha256(content: bytes) -> str:
@@ -155,67 +155,67 @@ def sha256(content: bytes) -> str:
 # --- put and publish
 
 
-def test_what_is_put_is_invisible_until_it_is_published(made: Store) -> None:
-    made.put("srv/x.000", [b"ab"])
-    made.put("srv/y.000", [b"cde", b"fgh"])
-    assert names(made) == []
+def test_what_is_put_is_invisible_until_it_is_published(target: Store) -> None:
+    target.put("srv/x.000", [b"ab"])
+    target.put("srv/y.000", [b"cde", b"fgh"])
+    assert names(target) == []
     with pytest.raises(StoreError, match="no such"):
-        read(made, "srv/x.000")
-    made.publish(["srv/y.000"])
-    assert names(made) == ["srv/y.000"]
-    made.publish(["srv/x.000"])
-    assert names(made) == ["srv/x.000", "srv/y.000"]
+        read(target, "srv/x.000")
+    target.publish(["srv/y.000"])
+    assert names(target) == ["srv/y.000"]
+    target.publish(["srv/x.000"])
+    assert names(target) == ["srv/x.000", "srv/y.000"]
 
 
-def test_size_and_checksum_are_confirmed(made: Store) -> None:
-    stored = made.put("srv/x", [b"ab", b"", b"cdefgh", b"i"])
+def test_size_and_checksum_are_confirmed(target: Store) -> None:
+    stored = target.put("srv/x", [b"ab", b"", b"cdefgh", b"i"])
     assert stored == store.StoredObject("srv/x", 9, sha256(b"abcdefghi"))
 
 
-def test_a_stream_that_is_hashed_before_is_not_hashed_again(made: Store) -> None:
+def test_a_stream_that_is_hashed_before_is_not_hashed_again(target: Store) -> None:
     """The tally of the caller counts; what it gives is what the store confirms."""
     tally = stream.Tally()
-    stored = made.put("srv/x", stream.Content(tally([b"abcdef", b"gh"]), tally))
+    stored = target.put("srv/x", stream.Content(tally([b"abcdef", b"gh"]), tally))
     assert (stored.size, stored.sha256) == (8, sha256(b"abcdefgh"))
     assert tally.size == 8
 
 
-def test_what_is_copied_may_keep_its_time(made: Store) -> None:
+def test_what_is_copied_may_keep_its_time(target: Store) -> None:
     """See Timed: until it is published, and only the object of this name."""
-    made.put("srv/x", [b"a"])
-    made.put("srv/y", [b"b"])
-    store.set_age(made, "srv/x", 100_000.0)
-    store.set_age(made, "srv/z", 100_000.0)
-    made.publish(["srv/x", "srv/y"])
-    store.set_age(made, "srv/y", 100_000.0)
-    ages = [entry.age for entry in made.entries("srv")]
-    expected = 100_000.0 if store.keeps_times(made) else 0.0
+    target.put("srv/x", [b"a"])
+    target.put("srv/y", [b"b"])
+    store.set_age(target, "srv/x", 100_000.0)
+    store.set_age(target, "srv/z", 100_000.0)
+    target.publish(["srv/x", "srv/y"])
+    store.set_age(target, "srv/y", 100_000.0)
+    ages = [entry.age for entry in target.entries("srv")]
+    expected = 100_000.0 if store.keeps_times(target) else 0.0
     assert ages == [pytest.approx(expected, abs=60), pytest.approx(0.0, abs=60)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_size(made: Store, size: int) -> None:
+def test_every_size(target: Store, size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
-    stored = store.store_object(made, "srv/x", [content[:size]])
+    stored = store.store_object(target, "srv/x", [content[:size]])
     assert (stored.size, stored.sha256) == (size, sha256(content[:size]))
-    assert [entry.size for entry in made.entries("srv")] == [size]
-    assert read(made, "srv/x") == content[:size]
+    assert [entry.size for entry in target.entries("srv")] == [size]
+    assert read(target, "srv/x") == content[:size]
 
 
-def test_chunks_of_one_byte(made: Store) -> None:
+def test_chunks_of_one_byte(target: Store) -> None:
     content = bytes(range(256))
-    store.store_object(made, "srv/x", [content[n : n + 1] for n in range(256)])
-    assert read(made, "srv/x") == content
+    store.store_object(target, "srv/x", [content[n : n + 1] for n in range(256)])
+    assert read(target, "srv/x") == content
 
 
 @pytest.mark.parametrize("chunks", [[], [b""], [b"", b""]], ids=len)
-def test_an_empty_object_is_an_object(made: Store, chunks: list[bytes]) -> None:
-    assert store.store_object(made, "srv/x", chunks).size == 0
-    assert read(made, "srv/x") == b""
-    assert names(made) == ["srv/x"]
+def test_an_empty_object_is_an_object(target: Store, chunks: list[bytes]) -> None:
+    assert store.store_object(target, "srv/x", chunks).size == 0
+    assert read(target, "srv/x") == b""
+    assert names(target) == ["srv/x"]
 
 
-def test_the_chunks_are_read_once_and_to_their_end(made: Store) -> None:
+def test_the_chunks_are_read_once_and_to_their_end(target: Store) -> None:
     seen: list[str] = []
 
     def chunks() -> Iterator[bytes]:
@@ -223,24 +223,24 @@ def test_the_chunks_are_read_once_and_to_their_end(made: Store) -> None:
         yield from [b"abcdef", b"ghi"]
         seen.append("end")
 
-    store.store_object(made, "srv/x", chunks())
+    store.store_object(target, "srv/x", chunks())
     assert seen == ["begin", "end"]
 
 
-def test_a_source_that_raises_leaves_nothing(made: Store) -> None:
+def test_a_source_that_raises_leaves_nothing(target: Store) -> None:
     def failing() -> Iterator[bytes]:
         yield b"half of it, in several blocks"
         raise RuntimeError("source")
 
     with pytest.raises(RuntimeError, match="source"):
-        made.put("srv/x", failing())
-    assert names(made) == []
-    assert list(made.unfinished("srv")) == []
-    store.store_object(made, "srv/x", [b"whole"])
-    assert read(made, "srv/x") == b"whole"
+        target.put("srv/x", failing())
+    assert names(target) == []
+    assert list(target.unfinished("srv")) == []
+    store.store_object(target, "srv/x", [b"whole"])
+    assert read(target, "srv/x") == b"whole"
 
 
-def test_a_source_that_raises_an_error_of_the_system_is_not_read_again(made: Store) -> None:
+def test_a_source_that_raises_an_error_of_the_system_is_not_read_again(target: Store) -> None:
     """That of a stream: it is no fault of the store, and its bytes have passed."""
     reads: list[int] = []
 
@@ -250,40 +250,40 @@ def test_a_source_that_raises_an_error_of_the_system_is_not_read_again(made: Sto
         raise OSError(5, "Input/output error", "the source")
 
     with pytest.raises(OSError, match="the source"):
-        made.put("srv/x", failing())
+        target.put("srv/x", failing())
     assert len(reads) == 1
 
 
-def test_what_is_put_twice_is_the_second(made: Store) -> None:
-    made.put("srv/x", [b"first, longer"])
-    made.put("srv/x", [b"second"])
-    assert len(list(made.unfinished("srv"))) == 1
-    made.publish(["srv/x"])
-    assert read(made, "srv/x") == b"second"
-    assert list(made.unfinished("srv")) == []
+def test_what_is_put_twice_is_the_second(target: Store) -> None:
+    target.put("srv/x", [b"first, longer"])
+    target.put("srv/x", [b"second"])
+    assert len(list(target.unfinished("srv"))) == 1
+    target.publish(["srv/x"])
+    assert read(target, "srv/x") == b"second"
+    assert list(target.unfinished("srv")) == []
 
 
-def test_publish_may_be_repeated(made: Store) -> None:
-    made.put("srv/x", [b"content"])
-    made.publish(["srv/x"])
-    made.publish(["srv/x"])
-    assert read(made, "srv/x") == b"content"
+def test_publish_may_be_repeated(target: Store) -> None:
+    target.put("srv/x", [b"content"])
+    target.publish(["srv/x"])
+    target.publish(["srv/x"])
+    assert read(target, "srv/x") == b"content"
 
 
-def test_several_are_published_together(made: Store) -> None:
+def test_several_are_published_together(target: Store) -> None:
     for number in range(5):
-        made.put(f"srv/x.{number:03}", [bytes([number]) * 9])
-    made.publish([f"srv/x.{number:03}" for number in range(5)])
-    assert names(made) == [f"srv/x.{number:03}" for number in range(5)]
+        target.put(f"srv/x.{number:03}", [bytes([number]) * 9])
+    target.publish([f"srv/x.{number:03}" for number in range(5)])
+    assert names(target) == [f"srv/x.{number:03}" for number in range(5)]
 
 
-def test_several_threads_put_at_once(made: Store) -> None:
+def test_several_threads_put_at_once(target: Store) -> None:
     errors: list[BaseException] = []
 
     def work(number: int) -> None:
         try:
             content = bytes([number]) * 1000
-            store.store_object(made, f"srv/{number}", [content[:500], content[500:]])
+            store.store_object(target, f"srv/{number}", [content[:500], content[500:]])
         except BaseException as error:  # noqa: BLE001  (shown below)
             errors.append(error)
 
@@ -293,7 +293,7 @@ def test_several_threads_put_at_once(made: Store) -> None:
     for thread in threads:
         thread.join()
     assert not errors
-    assert [read(made, f"srv/{number}") for number in range(8)] == [
+    assert [read(target, f"srv/{number}") for number in range(8)] == [
         bytes([number]) * 1000 for number in range(8)
     ]
 
@@ -301,12 +301,12 @@ def test_several_threads_put_at_once(made: Store) -> None:
 # --- create-only
 
 
-def test_nothing_is_ever_overwritten(made: Store) -> None:
-    store.store_object(made, "srv/x", [b"first content"])
+def test_nothing_is_ever_overwritten(target: Store) -> None:
+    store.store_object(target, "srv/x", [b"first content"])
     with pytest.raises(TakenError, match="different content"):
-        store.store_object(made, "srv/x", [b"second"])
-    assert read(made, "srv/x") == b"first content"
-    assert list(made.unfinished("srv")) == []
+        store.store_object(target, "srv/x", [b"second"])
+    assert read(target, "srv/x") == b"first content"
+    assert list(target.unfinished("srv")) == []
 
 
 def test_nothing_is_overwritten_by_another_process(open_store: Open) -> None:
@@ -347,91 +347,91 @@ def test_what_two_put_at_once_may_be_equal(open_store: Open) -> None:
 # --- discard
 
 
-def test_what_is_discarded_is_gone(made: Store) -> None:
-    made.put("srv/x", [b"content in blocks"])
-    made.discard(["srv/x", "srv/never"])
-    made.publish(["srv/x"])
-    assert names(made) == []
-    assert list(made.unfinished("srv")) == []
+def test_what_is_discarded_is_gone(target: Store) -> None:
+    target.put("srv/x", [b"content in blocks"])
+    target.discard(["srv/x", "srv/never"])
+    target.publish(["srv/x"])
+    assert names(target) == []
+    assert list(target.unfinished("srv")) == []
 
 
-def test_what_is_published_is_not_discarded(made: Store) -> None:
-    store.store_object(made, "srv/x", [b"content in blocks"])
-    made.discard(["srv/x"])
-    assert read(made, "srv/x") == b"content in blocks"
+def test_what_is_published_is_not_discarded(target: Store) -> None:
+    store.store_object(target, "srv/x", [b"content in blocks"])
+    target.discard(["srv/x"])
+    assert read(target, "srv/x") == b"content in blocks"
 
 
-def test_a_set_is_published_whole_or_not_at_all(made: Store) -> None:
+def test_a_set_is_published_whole_or_not_at_all(target: Store) -> None:
     def half() -> None:
-        with store.atomic_publish(made, ["srv/x.000", "srv/x.001"]):
-            made.put("srv/x.000", [b"content in blocks"])
+        with store.atomic_publish(target, ["srv/x.000", "srv/x.001"]):
+            target.put("srv/x.000", [b"content in blocks"])
             raise RuntimeError("between")
 
     with pytest.raises(RuntimeError, match="between"):
         half()
-    assert names(made) == []
-    assert list(made.unfinished("srv")) == []
+    assert names(target) == []
+    assert list(target.unfinished("srv")) == []
 
 
 # --- get
 
 
 @pytest.mark.parametrize(("start", "end"), RANGES)
-def test_ranges(made: Store, start: int, end: int | None) -> None:
-    store.store_object(made, "srv/x", [b"0123456789"])
-    assert read(made, "srv/x", start, end) == b"0123456789"[start:end]
+def test_ranges(target: Store, start: int, end: int | None) -> None:
+    store.store_object(target, "srv/x", [b"0123456789"])
+    assert read(target, "srv/x", start, end) == b"0123456789"[start:end]
 
 
-def test_a_range_of_a_large_object(made: Store) -> None:
+def test_a_range_of_a_large_object(target: Store) -> None:
     content = bytes(range(256)) * 20
-    store.store_object(made, "srv/x", [content])
-    assert read(made, "srv/x", 1_001, 2_503) == content[1_001:2_503]
+    store.store_object(target, "srv/x", [content])
+    assert read(target, "srv/x", 1_001, 2_503) == content[1_001:2_503]
 
 
 @pytest.mark.parametrize("extent", [(0, None), (2, 5)])
-def test_what_is_missing_is_named(made: Store, extent: tuple[int, int | None]) -> None:
+def test_what_is_missing_is_named(target: Store, extent: tuple[int, int | None]) -> None:
     with pytest.raises(StoreError, match=r"srv/none.*: no such"):
-        read(made, "srv/none", *extent)
+        read(target, "srv/none", *extent)
 
 
 def test_it_can_be_read_again_and_by_another_process(open_store: Open) -> None:
-    made = open_store()
-    store.store_object(made, "srv/x", [b"content in blocks"])
-    assert read(made, "srv/x") == read(made, "srv/x") == read(open_store(), "srv/x")
+    target = open_store()
+    store.store_object(target, "srv/x", [b"content in blocks"])
+    assert read(target, "srv/x") == read(target, "srv/x") == read(open_store(), "srv/x")
 
 
 # --- listing
 
 
-def test_a_listing_is_sorted_and_of_one_folder(made: Store) -> None:
+def test_a_listing_is_sorted_and_of_one_folder(target: Store) -> None:
     for name in ("srv/b", "srv/a.001", "srv/a.000", "srv-2/c", "srv/B"):
-        store.store_object(made, name, [b"content"])
-    assert names(made) == ["srv/B", "srv/a.000", "srv/a.001", "srv/b"]
-    assert names(made, "srv-2") == ["srv-2/c"]
-    assert names(made, "other") == []
+        store.store_object(target, name, [b"content"])
+    assert names(target) == ["srv/B", "srv/a.000", "srv/a.001", "srv/b"]
+    assert names(target, "srv-2") == ["srv-2/c"]
+    assert names(target, "other") == []
 
 
-def test_ages_are_those_of_the_store(made: Store) -> None:
-    store.store_object(made, "srv/x", [b"content"])
-    (entry,) = made.entries("srv")
+def test_ages_are_those_of_the_store(target: Store) -> None:
+    store.store_object(target, "srv/x", [b"content"])
+    (entry,) = target.entries("srv")
     assert -1 < entry.age < 600
 
 
-def test_the_folders_are_the_hosts(made: Store) -> None:
-    if isinstance(made, command_store.CommandStore):
-        assert list(made.folders()) == ["srv"]  # of the host in its section
+def test_the_folders_are_the_hosts(target: Store) -> None:
+    if isinstance(target, command_store.CommandStore):
+        assert list(target.folders()) == ["srv"]  # of the host in its section
         return
-    assert list(made.folders()) == []
+    assert list(target.folders()) == []
     for name in ("srv-2/x", "srv-1/x", "srv-1/y", f"{store.OWN_FOLDER}/id.json"):
-        store.store_object(made, name, [b""])
-    assert list(made.folders()) == ["srv-1", "srv-2"]
+        store.store_object(target, name, [b""])
+    assert list(target.folders()) == ["srv-1", "srv-2"]
 
 
 def test_what_never_was_published_can_be_removed_by_another_process(open_store: Open) -> None:
-    made = open_store()
-    content = b"larger than a block" * (300_000 if isinstance(made, S3Store) else 40)
+    target = open_store()
+    content = b"larger than a block" * (300_000 if isinstance(target, S3Store) else 40)
     for number in (0, 1):
-        made.put(f"srv/20260101_000000.x.00{number}", [content])
+        target.put(f"srv/20260101_000000.x.00{number}", [content])
     other = open_store()
     (one, two) = other.unfinished("srv")
     assert one.size == two.size == len(content)
@@ -447,44 +447,44 @@ def test_what_never_was_published_can_be_removed_by_another_process(open_store: 
 # --- remove
 
 
-def test_exactly_what_is_named_is_removed(made: Store) -> None:
+def test_exactly_what_is_named_is_removed(target: Store) -> None:
     for name in ("srv/x", "srv/x.000", "srv/x.001", "srv/y"):
-        store.store_object(made, name, [b"content"])
-    made.remove(["srv/x", "srv/y", "srv/none"])
-    assert names(made) == ["srv/x.000", "srv/x.001"]
-    made.remove([])
-    assert names(made) == ["srv/x.000", "srv/x.001"]
+        store.store_object(target, name, [b"content"])
+    target.remove(["srv/x", "srv/y", "srv/none"])
+    assert names(target) == ["srv/x.000", "srv/x.001"]
+    target.remove([])
+    assert names(target) == ["srv/x.000", "srv/x.001"]
 
 
-def test_a_name_can_be_used_again_when_it_has_been_removed(made: Store) -> None:
-    store.store_object(made, "srv/x", [b"first"])
-    made.remove(["srv/x"])
-    store.store_object(made, "srv/x", [b"second"])
-    assert read(made, "srv/x") == b"second"
+def test_a_name_can_be_used_again_when_it_has_been_removed(target: Store) -> None:
+    store.store_object(target, "srv/x", [b"first"])
+    target.remove(["srv/x"])
+    store.store_object(target, "srv/x", [b"second"])
+    assert read(target, "srv/x") == b"second"
 
 
 # --- names
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_names(made: Store, name: str) -> None:
-    if isinstance(made, command_store.CommandStore) and not made.consistent and "\n" in name:
+def test_odd_names(target: Store, name: str) -> None:
+    if isinstance(target, command_store.CommandStore) and not target.consistent and "\n" in name:
         return  # a list of lines cannot hold it
-    store.store_object(made, name, [b"content"])
-    assert names(made) == [name]
-    assert read(made, name) == b"content"
-    made.remove([name])
-    assert names(made) == []
+    store.store_object(target, name, [b"content"])
+    assert names(target) == [name]
+    assert read(target, name) == b"content"
+    target.remove([name])
+    assert names(target) == []
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_name_stays_inside_the_store(made: Store, name: str) -> None:
+def test_a_name_stays_inside_the_store(target: Store, name: str) -> None:
     for call in (
-        lambda: made.put(name, [b"x"]),
-        lambda: list(made.get(name)),
-        lambda: list(made.entries(name)),
-        lambda: list(made.unfinished(name)),
-        lambda: made.remove([name]),
+        lambda: target.put(name, [b"x"]),
+        lambda: list(target.get(name)),
+        lambda: list(target.entries(name)),
+        lambda: list(target.unfinished(name)),
+        lambda: target.remove([name]),
     ):
         with pytest.raises(StoreError, match="invalid object name"):
             call()
@@ -493,21 +493,21 @@ def test_a_name_stays_inside_the_store(made: Store, name: str) -> None:
 # --- what it says of itself
 
 
-def test_it_says_how_far_it_can_be_trusted(made: Store, request: pytest.FixtureRequest) -> None:
-    commands = isinstance(made, command_store.CommandStore)
-    assert made.consistent or commands
-    store.store_object(made, "srv/x", [b"content"])  # which proves it
+def test_it_says_how_far_it_can_be_trusted(target: Store, request: pytest.FixtureRequest) -> None:
+    commands = isinstance(target, command_store.CommandStore)
+    assert target.consistent or commands
+    store.store_object(target, "srv/x", [b"content"])  # which proves it
     proven = (store.CreateOnly.ATOMIC, store.CreateOnly.PROBED)
     listed = any(kind in request.node.name for kind in ("commands", "rclone"))
-    assert made.create_only in ((store.CreateOnly.LISTED,) if listed else proven)
-    assert str(made)
-    if isinstance(made, S3Store) and listed:  # a result of a run says so
-        assert "create-only by our own listing only" in made.note()
+    assert target.create_only in ((store.CreateOnly.LISTED,) if listed else proven)
+    assert str(target)
+    if isinstance(target, S3Store) and listed:  # a result of a run says so
+        assert "create-only by our own listing only" in target.note()
 
 
-def test_abilities_are_found_behind_wrappers(made: Store, tmp_path: Path) -> None:
-    is_local = str(made) == str(tmp_path / "store")
-    assert store.folder_of(made) == (tmp_path / "store" if is_local else None)
-    is_measured = is_local or str(made).startswith("ssh://")
-    assert (store.free_space(made) is not None) is is_measured
-    assert store.max_object_size(made) > 9
+def test_abilities_are_found_behind_wrappers(target: Store, tmp_path: Path) -> None:
+    is_local = str(target) == str(tmp_path / "store")
+    assert store.folder_of(target) == (tmp_path / "store" if is_local else None)
+    is_measured = is_local or str(target).startswith("ssh://")
+    assert (store.free_space(target) is not None) is is_measured
+    assert store.max_object_size(target) > 9

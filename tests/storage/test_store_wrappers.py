@@ -54,17 +54,17 @@ def read(inner: store.Store, name: str, start: int = 0, end: int | None = None) 
 
 def test_five_attempts_with_growing_waits() -> None:
     waits: list[float] = []
-    said: list[str] = []
-    policy = Retries(10.0, said.append, lambda _event, seconds: waits.append(seconds))
+    lines: list[str] = []
+    policy = Retries(10.0, lines.append, lambda _event, seconds: waits.append(seconds))
     faults = Faults("put end", *[broken()] * 4)
     tried = Retrying(MemoryStore(faults), policy)
     store.store_object(tried, "srv/x", once(b"all ", b"of it"))
     assert read(tried, "srv/x") == b"all of it"
     assert faults.calls == 5
-    assert [line.partition(": ")[0] + ": " + line.split(": ")[1] for line in said] == [
+    assert [line.partition(": ")[0] + ": " + line.split(": ")[1] for line in lines] == [
         f"srv/x: attempt {number} of 5 failed" for number in range(1, 5)
     ]
-    assert all("trouble; retrying in " in line for line in said)
+    assert all("trouble; retrying in " in line for line in lines)
     assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(waits))
 
 
@@ -266,15 +266,15 @@ def test_two_limited_stores_of_two_streams_do_not_wait_for_each_other() -> None:
 def test_a_dry_run_changes_nothing_and_says_what_it_would_do() -> None:
     inner = MemoryStore()
     store.store_object(inner, "srv/x", [b"content"])
-    said: list[str] = []
-    dry = DryRun(inner, said.append)
+    lines: list[str] = []
+    dry = DryRun(inner, lines.append)
     stored = store.store_object(dry, "srv/y", once(b"ab", b"c"))
     assert (stored.size, stored.sha256) == (3, stream_sha256(b"abc"))
     dry.put("srv/z", [b"z"])
     dry.discard(["srv/z"])
     dry.publish(["srv/z"])
     dry.remove(["srv/x"])
-    assert said == ["would store srv/y (3 bytes)", "would remove srv/x"]
+    assert lines == ["would store srv/y (3 bytes)", "would remove srv/x"]
     assert [entry.name for entry in dry.entries("srv")] == ["srv/x"]
     assert read(dry, "srv/x") == b"content"
     assert list(dry.folders()) == ["srv"]

@@ -17,9 +17,9 @@ from tools.config import loading
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    made.module("own", "")
-    return made
+    new_system = System(tmp_path)
+    new_system.module("own", "")
+    return new_system
 
 
 def refused(

@@ -25,14 +25,14 @@ def raised(error: Exception) -> Exception:
 
 @pytest.mark.parametrize("error", [SourceError("odd", "look"), OSError(5, "odd")])
 def test_a_known_error_keeps_no_frames(error: Exception) -> None:
-    known = crash.known(raised(error))
+    known = crash.reportable(raised(error))
     assert known is error
     assert (known.__traceback__, known.__context__, known.__cause__) == (None, None, None)
 
 
 def test_a_bug_is_named_and_the_log_has_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL):
-        known = crash.known(raised(IndexError("list")))
+        known = crash.reportable(raised(IndexError("list")))
     assert isinstance(known, BackupError)
     assert str(known) == "internal error: IndexError: list"
     assert known.__traceback__ is None
@@ -70,8 +70,8 @@ def test_a_secret_over_a_cut_of_a_line_is_masked(before: int) -> None:
     for at in range(0, len(raw), 8192):
         lines.add(raw[at : at + 8192])
     lines.end()
-    shown = "".join(map(masking.text, taken))
-    assert "SECRET" not in shown
-    assert "PASSWORD" not in shown
-    assert shown.count("é") == 50_000
+    masked = "".join(map(masking.text, taken))
+    assert "SECRET" not in masked
+    assert "PASSWORD" not in masked
+    assert masked.count("é") == 50_000
     assert taken[-1] == "next"

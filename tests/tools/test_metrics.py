@@ -31,16 +31,16 @@ def read(file: Path) -> Samples:
     """Every sample by its name and further labels."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    found: Samples = {}
+    samples: Samples = {}
     for family in text_string_to_metric_families(file.read_text(encoding="utf-8")):
         assert family.type == "gauge"
         assert family.documentation
         for sample in family.samples:
             labels = {k: v for k, v in sample.labels.items() if k not in ("hostname", "config")}
             key = (sample.name.removeprefix("nc_backup_"), tuple(sorted(labels.items())))
-            assert key not in found
-            found[key] = sample.value
-    return found
+            assert key not in samples
+            samples[key] = sample.value
+    return samples
 
 
 def written(
@@ -84,7 +84,7 @@ def of_store(name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def test_the_figures_of_a_run(tmp_path: Path) -> None:
-    found = written(tmp_path)
+    samples = written(tmp_path)
     source = (("kind", "source"), ("section", "FILESET"))
     expected = {
         ("last_run_start_timestamp_seconds", ()): BEGIN.timestamp(),
@@ -103,8 +103,8 @@ def test_the_figures_of_a_run(tmp_path: Path) -> None:
         SUCCESS: ended(0),
         of_store("DISK"): ended(0),
     }
-    assert expected.items() <= found.items()
-    names = {name for name, _ in found}
+    assert expected.items() <= samples.items()
+    names = {name for name, _ in samples}
     assert names == {metric.removeprefix("nc_backup_") for metric in metrics.METRICS}
 
 
@@ -122,16 +122,16 @@ def test_the_success_does_not_move_with_a_run_that_failed(
 ) -> None:
     """With the private folder, and with nothing but the file itself."""
     written(tmp_path, state=state)
-    found = written(tmp_path, status, 1, state=state)
-    assert found[SUCCESS] == found[of_store("DISK")] == found[of_store("BUCKET")] == ended(0)
-    assert found["last_run_end_timestamp_seconds", ()] == ended(1)
+    samples = written(tmp_path, status, 1, state=state)
+    assert samples[SUCCESS] == samples[of_store("DISK")] == samples[of_store("BUCKET")] == ended(0)
+    assert samples["last_run_end_timestamp_seconds", ()] == ended(1)
     assert written(tmp_path, Status.UNCLEAN, 2, state=state)[SUCCESS] == ended(2)
 
 
 def test_each_store_has_its_success(tmp_path: Path) -> None:
     written(tmp_path)
-    found = written(tmp_path, day=1, bad_store="BUCKET")
-    assert (found[of_store("DISK")], found[of_store("BUCKET")]) == (ended(1), ended(0))
+    samples = written(tmp_path, day=1, bad_store="BUCKET")
+    assert (samples[of_store("DISK")], samples[of_store("BUCKET")]) == (ended(1), ended(0))
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ def test_without_a_success_there_is_no_time_of_one(tmp_path: Path) -> None:
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     name = 'a"b\\c\u20ac} 1'
-    found = written(tmp_path, name=name)
-    assert found[of_store(name)] == ended(0)
+    samples = written(tmp_path, name=name)
+    assert samples[of_store(name)] == ended(0)
     assert written(tmp_path, Status.FAILED, 1, name=name)[of_store(name)] == ended(0)
 
 

@@ -153,11 +153,11 @@ def test_the_modules_of_another_copy_are_ours(system: System) -> None:
     after = migrate.migrated(system.conf)
     assert after.remaining is None
     assert len(after.changes) == len(before.changes) + 1  # none is lost
-    found = json.loads(after.text)
-    assert found["GENERAL"].pop("__HOME_FOLDER")[1] == str(copy)
+    migrated = json.loads(after.text)
+    assert migrated["GENERAL"].pop("__HOME_FOLDER")[1] == str(copy)
     first = json.loads(before.text)
     del first["GENERAL"]["HOME_FOLDER"]  # that of this test
-    assert found == first
+    assert migrated == first
 
 
 def test_what_a_config_includes_is_merged_into_the_new_one(system: System) -> None:

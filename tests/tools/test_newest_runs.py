@@ -24,7 +24,7 @@ WEEKLY = (28, 21, 14, 7)
 
 
 @pytest.mark.parametrize(
-    ("others", "complete", "left", "levels", "says"),
+    ("others", "complete", "failed", "levels", "says"),
     [
         ((), None, (), [Level.OK], "no run yet"),
         (DAILY, 6, (), [Level.OK], "is 12 h 00 min old"),
@@ -43,16 +43,16 @@ WEEKLY = (28, 21, 14, 7)
 def test_the_newest_complete_run(
     others: Sequence[float],
     complete: int | None,
-    left: Sequence[float],
+    failed: Sequence[float],
     levels: list[Level],
     says: str,
 ) -> None:
     known = ago(*others)
-    runs = Runs("" if complete is None else known[complete], known, ago(*left))
-    found = list(newest_runs.findings("store", runs, NOW))
-    assert [one.level for one in found] == levels
-    assert any(says in one.text for one in found)
-    assert all(one.hint for one in found if one.level is Level.WARN)
+    runs = Runs("" if complete is None else known[complete], known, ago(*failed))
+    findings = list(newest_runs.findings("store", runs, NOW))
+    assert [one.level for one in findings] == levels
+    assert any(says in one.text for one in findings)
+    assert all(one.hint for one in findings if one.level is Level.WARN)
 
 
 def test_many_runs_that_failed_are_not_listed_all() -> None:

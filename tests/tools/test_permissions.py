@@ -22,10 +22,10 @@ pytestmark = pytest.mark.needs("root")
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that an ordinary user can reach."""
-    made = Path(tempfile.mkdtemp(dir="/tmp"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    path = Path(tempfile.mkdtemp(dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 def as_user(number: int, path: Path) -> str:

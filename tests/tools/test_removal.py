@@ -86,13 +86,13 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
         "    (f / 'data').touch(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
-    (left,) = tmp_path.iterdir()
-    assert (left / "data").exists()
+    (leftover,) = tmp_path.iterdir()
+    assert (leftover / "data").exists()
     unlocked = tmp_path / f"x-{'1' * 16}.new"  # killed before it was locked
     unlocked.mkdir()
     for name in ("x-mine", f"y-{'0' * 16}", f"x-{'0' * 15}"):
         (tmp_path / name).mkdir()
-    assert sorted(removal.sweep(tmp_path, "x-")) == sorted([left, unlocked])
+    assert sorted(removal.sweep(tmp_path, "x-")) == sorted([leftover, unlocked])
     assert len(list(tmp_path.iterdir())) == 3
 
 

@@ -39,10 +39,10 @@ def post(url: str, waits: list[float], tries: int = 5, **limits: float) -> str:
 
 def attempts() -> bool:
     """Whether a thread of an attempt is still there after a moment."""
-    found = [one for one in threading.enumerate() if one.name == requests_utils.ATTEMPT]
-    for thread in found:
+    threads = [one for one in threading.enumerate() if one.name == requests_utils.ATTEMPT]
+    for thread in threads:
         thread.join(5)
-    return any(thread.is_alive() for thread in found)
+    return any(thread.is_alive() for thread in threads)
 
 
 @contextlib.contextmanager
@@ -53,12 +53,12 @@ def raw(*answers: bytes, then: str = "close") -> Iterator[tuple[str, list[bytes]
 
     def serve(connection: socket.socket, answer: bytes) -> None:
         with connection, contextlib.suppress(OSError):
-            asked = b""
-            while not asked.endswith(b"result=0"):  # else closing resets the connection
+            request = b""
+            while not request.endswith(b"result=0"):  # else closing resets the connection
                 if not (piece := connection.recv(65536)):
                     return
-                asked += piece
-            seen.append(asked)
+                request += piece
+            seen.append(request)
             connection.sendall(answer)
             if then == "reset":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -18,9 +18,9 @@ from tools.engine import run
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    made.module("good", "print('fine')")
-    return made
+    new_system = System(tmp_path)
+    new_system.module("good", "print('fine')")
+    return new_system
 
 
 class Kept(logging.Handler):

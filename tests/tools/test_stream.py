@@ -82,7 +82,7 @@ def test_what_a_watcher_raises_is_raised() -> None:
 
 def test_a_watcher_that_has_seen_enough_is_no_trouble() -> None:
     chunks = [b"x"] * 50
-    assert list(stream.watched(chunks, lambda given: None)) == chunks
+    assert list(stream.watched(chunks, lambda _chunk: None)) == chunks
 
 
 def test_a_watcher_never_takes_an_error_for_the_end() -> None:
@@ -98,9 +98,9 @@ def test_a_watcher_never_takes_an_error_for_the_end() -> None:
 
     with pytest.raises(OSError, match="gone"):
         stream.drained(stream.watched(broken(), look))
-    left = stream.watched([b"x"] * 50, look)
-    assert next(left) == b"x"
-    left.close()  # type: ignore[attr-defined]
+    rest = stream.watched([b"x"] * 50, look)
+    assert next(rest) == b"x"
+    rest.close()  # type: ignore[attr-defined]
     assert not ended
 
 

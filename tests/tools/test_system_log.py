@@ -40,18 +40,18 @@ def begun(
 
 def entry(datagram: bytes) -> dict[str, str]:
     """The fields of an entry, read as the journal does."""
-    found = {}
+    fields = {}
     while datagram:
         line, _, datagram = datagram.partition(b"\n")
-        name, given, value = line.partition(b"=")
-        if not given:
+        name, separator, value = line.partition(b"=")
+        if not separator:
             (size,) = struct.unpack("<Q", datagram[:8])
             value, datagram = datagram[8 : 8 + size], datagram[8 + size :]
             assert datagram[:1] == b"\n"
             datagram = datagram[1:]
         assert re.fullmatch(rb"[A-Z][A-Z0-9_]{0,63}", name)
-        found[name.decode()] = value.decode()
-    return found
+        fields[name.decode()] = value.decode()
+    return fields
 
 
 def test_syslog_gets_a_datagram_for_each_line(

@@ -28,9 +28,9 @@ _STRIDE = 7  # every seventh variant: each place meets other values than the one
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    made.module("own", "")
-    return made
+    new_system = System(tmp_path)
+    new_system.module("own", "")
+    return new_system
 
 
 def refusal(system: System, sections: dict[str, Any], **general: Any) -> ConfigError:
@@ -52,15 +52,15 @@ def variants(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path in list(places(whole)):
         for strange in STRANGE:
             for as_key in (False, True) if isinstance(strange, str) else (False,):
-                made = copy.deepcopy(whole)
-                place = made
+                variant = copy.deepcopy(whole)
+                node = variant
                 for key in path[:-1]:
-                    place = place[key]
+                    node = node[key]
                 if as_key:
-                    place[strange] = place.pop(path[-1])
+                    node[strange] = node.pop(path[-1])
                 else:
-                    place[path[-1]] = strange
-                yield made
+                    node[path[-1]] = strange
+                yield variant
 
 
 @pytest.mark.slow
@@ -97,19 +97,19 @@ def test_every_strange_value_and_key_is_taken_or_refused_in_one_line(system: Sys
             loading.load(system.conf)
         except ConfigError as error:
             refused += 1
-            said = f"{error} {error.hint}"
-            assert said.isprintable(), said
-            assert str(system.conf) in said
-            assert len(said) < 2000
-            said.encode()
+            message = f"{error} {error.hint}"
+            assert message.isprintable(), message
+            assert str(system.conf) in message
+            assert len(message) < 2000
+            message.encode()
     assert refused > 170
 
 
 @pytest.mark.parametrize("paths", ["[", "[1]", [""], ["/a", 1], {"a": 1}, 5])
 def test_paths_that_are_none_are_refused_by_key(system: System, paths: Any) -> None:
     """An empty entry would stand for the folder of the config, and be emptied by a stage."""
-    said = str(refusal(system, {"A": execute("compression", TARGETS=paths)}))
-    assert said.endswith("A.PARAMETERS.TARGETS: must be one or more paths")
+    message = str(refusal(system, {"A": execute("compression", TARGETS=paths)}))
+    assert message.endswith("A.PARAMETERS.TARGETS: must be one or more paths")
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_a_percent_sign_belongs_to_the_threshold_alone(system: System) -> None:
 
 def test_of_two_names_of_one_key_the_preferred_one_counts(system: System) -> None:
     for order in (("TARGETS", "OBJECTIVES"), ("OBJECTIVES", "TARGETS")):
-        given = {key: f"/{key.lower()}" for key in order}
-        loaded = loading.load(system.configure({"A": execute("compression", **given)}))
+        parameters = {key: f"/{key.lower()}" for key in order}
+        loaded = loading.load(system.configure({"A": execute("compression", **parameters)}))
         assert loaded.sections[0].parameters == {"TARGETS": ["/targets"]}
         assert "A.PARAMETERS.OBJECTIVES is ignored" in loaded.warnings[0]
 

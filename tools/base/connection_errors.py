@@ -16,8 +16,8 @@ def reason(error: BaseException) -> str:
     """Return the cause in one line, without the name of the server; "" where it is not known."""
     errors = list(_chain(error))
     for kind, describe in _KINDS:
-        for one in errors:
-            if isinstance(one, kind) and (text := describe(one)):
+        for cause in errors:
+            if isinstance(cause, kind) and (text := describe(cause)):
                 return text
     return ""
 

@@ -10,7 +10,7 @@ from tools.base.log import logger
 HINT = "This is a bug of nc-backup-py: report it with the traceback in the log."
 
 
-def known(error: Exception) -> BackupError | OSError:
+def reportable(error: Exception) -> BackupError | OSError:
     """Return an error as it can be kept and reported, without its frames and what they hold.
 
     Anything but BackupError, OSError and a limit of the system is a bug: the log gets its

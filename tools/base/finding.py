@@ -96,7 +96,7 @@ def merged(lines: Iterable[tuple[object, Line]]) -> list[Line]:
     return list(by_key.values())
 
 
-def shown(line: Line) -> list[str]:
+def rendered(line: Line) -> list[str]:
     """Return a finding as the lines of a text: what it is, and below it what to do."""
     names = [line.section, *line.also[:_NAMES]]
     if len(line.also) > _NAMES:

@@ -58,7 +58,7 @@ def load_structure(raw: bytes | str, max_bytes: int = MAX_BYTES) -> tuple[Any, b
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(value)
     # no character that is not ASCII, and none by its number: no half of a surrogate pair
-    return value, text.isascii() and "\\u" not in text and not numbers.odd
+    return value, text.isascii() and "\\u" not in text and not numbers.is_out_of_range
 
 
 def check(value: object) -> None:
@@ -85,7 +85,7 @@ class _Numbers:
     """The numbers of one text. odd: whether one of them is out of range: infinite, or no number"""
 
     def __init__(self) -> None:
-        self.odd = False
+        self.is_out_of_range = False
 
     def decoder(self) -> json.JSONDecoder:
         """Return a decoder that reads numbers by the methods below."""
@@ -97,16 +97,16 @@ class _Numbers:
         """Return a whole number; infinity for one with more than 64 bits."""
         if len(digits) <= _MAX_DIGITS and _SMALLEST <= (value := int(digits)) <= _LARGEST:
             return value
-        self.odd = True
+        self.is_out_of_range = True
         return math.inf
 
     def _float(self, digits: str) -> float:
         value = float(digits)
-        self.odd = self.odd or math.isinf(value)
+        self.is_out_of_range = self.is_out_of_range or math.isinf(value)
         return value
 
     def _constant(self, _name: str) -> float:
-        self.odd = True
+        self.is_out_of_range = True
         return math.nan
 
 

@@ -39,12 +39,12 @@ class Problem:
     """
 
     path: Path
-    trouble: str
+    description: str
     commands: tuple[str, ...] = ()
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path} {self.trouble}"
+        return f"{self.path} {self.description}"
 
     @property
     def fix(self) -> str:
@@ -94,14 +94,14 @@ def of_folder(path: Path) -> Problem | None:
         existing = existing.parent
     problem = of_code(existing)
     real = resolved(existing)
-    if problem is None or problem.path != real or not problem.trouble.startswith(_BELONGS):
+    if problem is None or problem.path != real or not problem.description.startswith(_BELONGS):
         return problem
     owner = account_names.user(real.stat().st_uid)
     if os.geteuid() == 0:  # never taken from the user that the nightly run is
         advice = f"Run it as {owner} (sudo -u {shlex.quote(owner)} ...), or use another folder."
-        return Problem(real, problem.trouble, advice=advice)
+        return Problem(real, problem.description, advice=advice)
     command = f"chown {account_names.user(os.geteuid())} {shlex.quote(str(real))}"
-    return Problem(real, problem.trouble, (command,), _CHECKED)
+    return Problem(real, problem.description, (command,), _CHECKED)
 
 
 def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
@@ -120,7 +120,11 @@ def of_secret(path: Path, trusted: Collection[str] = ()) -> Problem | None:
         return Problem(real, trouble, _closing(real, status))
     owners = {0, os.geteuid(), *_backup_users(real, status), *_numbers(trusted)}
     problem = next(_changeable(real, owners), None)
-    if problem is not None and problem.path == real and not problem.trouble.startswith(_BELONGS):
+    if (
+        problem is not None
+        and problem.path == real
+        and not problem.description.startswith(_BELONGS)
+    ):
         return _readable(real, status, owners) or problem  # one command for reading and writing
     return problem or _readable(real, status, owners)
 
@@ -170,8 +174,8 @@ def _changeable(path: Path, owners: set[int]) -> Iterator[Problem]:
         sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
         quoted = shlex.quote(str(level))
         if status.st_uid not in owners:
-            trouble = f"{_BELONGS}{account_names.user(status.st_uid)}"
-            yield Problem(level, trouble, *_owning(real, level, status))
+            description = f"{_BELONGS}{account_names.user(status.st_uid)}"
+            yield Problem(level, description, *_owning(real, level, status))
         if sticky:
             continue
         if status.st_mode & stat.S_IWOTH:
@@ -194,10 +198,10 @@ def _readable(real: Path, status: os.stat_result, owners: set[int]) -> Problem |
     if _has_acl(real) or ours:
         return None
     access = "read or written" if status.st_mode & stat.S_IWGRP else "read"
-    trouble = f"can be {access} by the group {account_names.group(status.st_gid)}"
+    description = f"can be {access} by the group {account_names.group(status.st_gid)}"
     if status.st_uid == 0 and os.geteuid() != 0:  # this very user needs the right of a group
-        return Problem(real, trouble, _closing(real, status))
-    return Problem(real, trouble, (f"chmod g-rwx {shlex.quote(str(real))}",))
+        return Problem(real, description, _closing(real, status))
+    return Problem(real, description, (f"chmod g-rwx {shlex.quote(str(real))}",))
 
 
 def _closing(path: Path, status: os.stat_result) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ def tree(path: Path) -> None:
     except FileNotFoundError:
         return
     errors: list[OSError] = []
-    with opened(path.parent, _FOLDER & ~os.O_NOFOLLOW) as above:
-        _tree(above, path.name, errors)
+    with opened(path.parent, _FOLDER & ~os.O_NOFOLLOW) as parent:
+        _tree(parent, path.name, errors)
     if errors:
         first = errors[0]
         raise OSError(first.errno, first.strerror, f"{path} ({first.filename!r})")
@@ -58,9 +58,9 @@ def opened(path: Path, flags: int = _FOLDER) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _tree(above: int, top: str, errors: list[OSError]) -> None:
-    """Remove the folder `top` of the open folder `above`, level by level."""
-    here = os.dup(above)
+def _tree(parent: int, top: str, errors: list[OSError]) -> None:
+    """Remove the folder `top` of the open folder `parent`, level by level."""
+    here = os.dup(parent)
     levels: list[_Level] = []
     pending = [top]
     try:
@@ -120,22 +120,22 @@ def _try(
         return None
 
 
-def _entered(name: str, above: int) -> int:
+def _entered(name: str, parent: int) -> int:
     """Return a folder, opened, which its owner may change."""
     try:
-        below = os.open(name, _FOLDER, dir_fd=above)
+        below = os.open(name, _FOLDER, dir_fd=parent)
     except PermissionError:
-        _make_writable(name, above)
-        below = os.open(name, _FOLDER, dir_fd=above)
+        _make_writable(name, parent)
+        below = os.open(name, _FOLDER, dir_fd=parent)
     if os.fstat(below).st_mode & stat.S_IRWXU != stat.S_IRWXU:
         with contextlib.suppress(PermissionError):  # another's folder: its entries will say so
             os.fchmod(below, stat.S_IRWXU)
     return below
 
 
-def _make_writable(name: str, above: int) -> None:
+def _make_writable(name: str, parent: int) -> None:
     """Let the owner of a folder change it, and never what a link leads to that replaced it."""
-    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
         # fchmod(2) takes no such descriptor
         Path(f"/proc/self/fd/{descriptor}").chmod(stat.S_IRWXU)

@@ -87,11 +87,11 @@ class _Walk:
         """Return a descriptor (O_PATH) of what is not a folder."""
         path = self._path.absolute()
         with naming(self._path):
-            above = self._from(os.open("/", _FOLDER), path.parts[1:-1])
+            folder_fd = self._from(os.open("/", _FOLDER), path.parts[1:-1])
             try:
-                return self._last(above, path.name)
+                return self._last(folder_fd, path.name)
             finally:
-                os.close(above)
+                os.close(folder_fd)
 
     def _from(self, current: int, names: tuple[str, ...]) -> int:
         """Return a descriptor of the folder that names lead to; `current` is closed."""
@@ -103,21 +103,21 @@ class _Walk:
             current = following
         return current
 
-    def _next(self, above: int, name: str) -> int:
+    def _next(self, folder_fd: int, name: str) -> int:
         try:
-            return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+            return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder_fd)
         except NotADirectoryError:
-            return self._last(above, name, folder=True)
+            return self._last(folder_fd, name, folder=True)
         except FileNotFoundError:
             if not self._make:
                 raise
         with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=above)
-        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+            os.mkdir(name, 0o700, dir_fd=folder_fd)
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder_fd)
 
-    def _last(self, above: int, name: str, *, folder: bool = False) -> int:
+    def _last(self, folder_fd: int, name: str, *, folder: bool = False) -> int:
         """Return a descriptor of an entry, or of what it leads to if it is a link."""
-        held = os.open(name, _LINK, dir_fd=above)
+        held = os.open(name, _LINK, dir_fd=folder_fd)
         status = os.fstat(held)
         if not stat.S_ISLNK(status.st_mode):
             if not folder:
@@ -125,18 +125,18 @@ class _Walk:
             os.close(held)
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         try:
-            return self._followed(above, held, status.st_uid, folder=folder)
+            return self._followed(folder_fd, held, status.st_uid, folder=folder)
         finally:
             os.close(held)
 
-    def _followed(self, above: int, link: int, owner: int, *, folder: bool) -> int:
+    def _followed(self, folder_fd: int, link: int, owner: int, *, folder: bool) -> int:
         """Return a descriptor of what a link leads to."""
         self._links += 1
         self._make = self._make and owner == 0  # nothing is made where another's link leads
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target = Path(os.readlink("", dir_fd=link))
-        begin = os.open("/" if target.is_absolute() else ".", _FOLDER, dir_fd=above)
+        begin = os.open("/" if target.is_absolute() else ".", _FOLDER, dir_fd=folder_fd)
         names = target.parts[1:] if target.is_absolute() else target.parts
         if folder or not names:
             reached = self._from(begin, names)

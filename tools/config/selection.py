@@ -100,7 +100,7 @@ def _store_folder(entry: Section, config: Config) -> str:
     folder = getattr(options, "local_backup", None)
     if folder:
         return str(hung_mount.real_path(folder, entry.timeout))
-    return str(getattr(options, "place", ""))
+    return str(getattr(options, "location", ""))
 
 
 def _measures(chosen: Sequence[Section]) -> bool:

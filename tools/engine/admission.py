@@ -256,10 +256,10 @@ def claimed(
         failed: dict[str, BackupError | OSError] = {}
         with ExitStack() as unmark:
             try:
-                for one in stores:
-                    mark = functools.partial(_marked, one, run_id, unmark)
-                    call = functools.partial(within, one.section, mark)
-                    _admit(one.section, call, failed, another=attempts_left > 0)
+                for admitted_store in stores:
+                    mark = functools.partial(_marked, admitted_store, run_id, unmark)
+                    call = functools.partial(within, admitted_store.section, mark)
+                    _admit(admitted_store.section, call, failed, another=attempts_left > 0)
             except TakenError as taken:
                 logger.info("the run id %s is taken: %s", run_id, taken)
             else:
@@ -269,9 +269,9 @@ def claimed(
     raise AssertionError  # itertools.count has no end
 
 
-def _marked(one: Admitted, run_id: str, unmark: ExitStack) -> None:
-    one.mark(run_id)
-    unmark.callback(leftovers.remove_marker, one.catalog, run_id)
+def _marked(target: Admitted, run_id: str, unmark: ExitStack) -> None:
+    target.mark(run_id)
+    unmark.callback(leftovers.remove_marker, target.catalog, run_id)
 
 
 def _admit(

@@ -111,7 +111,7 @@ class AnomalyGuard:
         try:
             self._judge(unread, items, missing, steps)
         except Exception as error:  # noqa: BLE001  (what is stored gets its manifest)
-            text = f"not compared with earlier runs: {crash.known(error)}"
+            text = f"not compared with earlier runs: {crash.reportable(error)}"
             self._judged = Judged(sections={one.name: Verdict((text,)) for one in steps[:1]})
         return self._judged
 
@@ -155,7 +155,7 @@ class AnomalyGuard:
             if self._open is not run_history.in_memory:
                 logger.warning("%s: this run is not recorded", error)
         except Exception as error:  # noqa: BLE001  (the run is stored, and its result stands)
-            logger.warning("history: this run is not recorded: %s", crash.known(error))
+            logger.warning("history: this run is not recorded: %s", crash.reportable(error))
 
     def _replace(self, error: HistoryError) -> None:
         """Use a new database where this one is damaged, one in memory where it cannot be used."""
@@ -181,7 +181,7 @@ class AnomalyGuard:
         """Record the runs of the stores that the database lacks."""
         manifests: dict[str, Manifest] = {}
         bad: dict[str, tuple[RunEntry, list[Entry]]] = {}
-        for run_id, manifest in unread(history.known(self._host)):
+        for run_id, manifest in unread(history.recorded_run_ids(self._host)):
             if manifest is None:
                 bad[run_id] = run_history.unusable(self._host, run_id), []
             elif run_id not in manifests or manifests[run_id].missing:

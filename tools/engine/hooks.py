@@ -166,7 +166,7 @@ class RunHooks:
                     try:
                         self._run(argv, self._facts(event, section, outcome), event)
                     except Exception as error:  # noqa: BLE001  (the next one runs whatever this was)
-                        text, hint = in_words(crash.known(error))
+                        text, hint = in_words(crash.reportable(error))
                         logger.warning("%s", text)
                         failures.append(f"{text}: {foreign.line(hint)}" if hint else text)
         return failures
@@ -203,7 +203,7 @@ class RunHooks:
             group.finish()
         if code != 0:
             tail = "\n".join(map(foreign.line, output.tail))
-            raise BackupError(f"{name} {process.ended(code)}", tail)
+            raise BackupError(f"{name} {process.ending_text(code)}", tail)
 
 
 def _waited(group: process.Group, longest: float, *, ends: bool) -> int:

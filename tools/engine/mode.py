@@ -48,7 +48,7 @@ class Mode(Protocol):
     def run(self, batch: Sequence[Section], advance: Advance) -> dict[str, Result]:
         """Run a batch; a result for each section. Raises Cancelled."""
 
-    def rest(self) -> Iterator[tuple[Section, Result, float]]:
+    def untimed_results(self) -> Iterator[tuple[Section, Result, float]]:
         """Return results and seconds of the sections without a time of their own."""
 
     def items(self, store: str) -> Sequence[StoredItem]:
@@ -127,7 +127,7 @@ class StreamedMode:
             )
         return {current.name: result}
 
-    def rest(self) -> Iterator[tuple[Section, Result, float]]:
+    def untimed_results(self) -> Iterator[tuple[Section, Result, float]]:
         """See Mode."""
         for current in self._chosen:
             if current.kind in ("stage", "store"):

@@ -15,10 +15,10 @@ from tools.engine import hooks, section_runner
 def commands(config: Config, chosen: Sequence[Section]) -> list[Line]:
     """Return the command of every section, secrets masked (-n)."""
     lines = warnings(config, chosen)
-    lines.append(Line("GENERAL", _way(config, chosen)))
+    lines.append(Line("GENERAL", _mode_text(config, chosen)))
     lines += _hooks("GENERAL", config.general.hooks)
     for number, current in enumerate(chosen, 1):
-        text = section_runner.command(current, config).shown()
+        text = section_runner.command(current, config).masked()
         of_class = (
             f" (class {current.class_name} of {current.file})" if current.action == "load" else ""
         )
@@ -32,7 +32,7 @@ def _hooks(name: str, of_it: Hooks) -> list[Line]:
     return [Line(name, f"{key}: {masking.command(argv)}") for key, argv in hooks.listed(of_it)]
 
 
-def _way(config: Config, chosen: Sequence[Section]) -> str:
+def _mode_text(config: Config, chosen: Sequence[Section]) -> str:
     """Return how the data flow in this run, and into which stores."""
     way = run_mode.of_run(config)
     if not way.streamed:

@@ -43,9 +43,9 @@ def tested(config: Config, chosen: Sequence[Section], consent: Consent) -> list[
     return [*lines, *finding.merged((one, _line(section, one)) for section, one in findings)]
 
 
-def _line(section: Section, one: Finding) -> Line:
-    text = one.text if one.level is Level.OK else _placed(section, one.text)
-    return Line(section.name, text, one.level, one.hint, one.fix)
+def _line(section: Section, entry: Finding) -> Line:
+    text = entry.text if entry.level is Level.OK else _placed(section, entry.text)
+    return Line(section.name, text, entry.level, entry.hint, entry.fix)
 
 
 def _of_sections(
@@ -96,8 +96,8 @@ def _of_section(current: Section, config: Config, consent: Consent) -> list[Find
         if current.timeout is not None and limits.timeout == current.timeout:
             return [*findings, bad(str(error), error.hint)]
         return [*findings, bad(f"no answer within {limits.timeout:g} s", _SILENT)]
-    except Exception as error:  # noqa: BLE001  (see crash.known)
-        failure = crash.known(error)
+    except Exception as error:  # noqa: BLE001  (see crash.reportable)
+        failure = crash.reportable(error)
         return [*findings, bad(*in_words(failure), getattr(failure, "fix", ""))]
     return findings
 

@@ -133,7 +133,7 @@ class _Run:
             self.mode.finish(self.steps)
             self.hooks.leave_beside(self.steps)
             self._clean_up(recording)
-        return self._ended()
+        return self._result()
 
     def _caught(self, call: Callable[[], RunResult]) -> RunResult:
         """Return the result of a call, also where an error or a signal ends it."""
@@ -165,7 +165,7 @@ class _Run:
             return StreamedMode(self.chosen, self.context, WorkFiles(self.config))
         return Staged(self.config, private, self.context)
 
-    def _ended(self) -> RunResult:
+    def _result(self) -> RunResult:
         """Return the worst of the sections; what was collected and not stored is no success."""
         status = worst(step.result.status for step in self.steps)
         kinds = frozenset(step.kind for step in self.steps)
@@ -237,7 +237,7 @@ class _Run:
             able = [current for number, current in batch if self._may_run(number, current)]
             if able:
                 self._run(able)
-        for current, result, seconds in self.mode.rest():
+        for current, result, seconds in self.mode.untimed_results():
             self._note(current, result, seconds)
         order = [section.name for section in chosen]
         self.steps.sort(key=lambda step: order.index(step.name))
@@ -297,7 +297,7 @@ class _Run:
     def _log_arguments(self, current: Section) -> None:
         """Log how a section of a streamed run works, and its arguments, secrets masked."""
         order = section_runner.command(current, self.config)
-        logger.info("%s is a %s of the stream: %s", current.name, current.kind, order.shown())
+        logger.info("%s is a %s of the stream: %s", current.name, current.kind, order.masked())
 
     def _note(self, current: Section, result: Result, seconds: float) -> None:
         if current.kind == _CLEANUP and result.status is Status.FAILED:

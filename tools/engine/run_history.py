@@ -118,7 +118,7 @@ class RunHistory:
                 if self._connection.in_transaction:  # SQLite may have ended it itself
                     self._connection.execute("ROLLBACK")
 
-    def known(self, host: str) -> set[str]:
+    def recorded_run_ids(self, host: str) -> set[str]:
         """Return the ids of the runs that are recorded."""
         return {text for (text,) in self._rows("SELECT run_id FROM runs WHERE host = ?", host)}
 
@@ -314,13 +314,13 @@ def _written(value: object) -> object:
     return min(value, _MAX_INTEGER) if isinstance(value, int) else value
 
 
-def _row(run: RunEntry, one: Entry) -> tuple[object, ...]:
+def _row(run: RunEntry, entry: Entry) -> tuple[object, ...]:
     """Return the row of an item or a section."""
-    now = one.figures
-    of_run = (run.host, one.section, _name(one.name), run.run_id, run.config_id)
+    now = entry.figures
+    of_run = (run.host, entry.section, _name(entry.name), run.run_id, run.config_id)
     values = (now.size, now.stored, now.count, now.seconds, " ".join(now.stages))
-    bad = "yes" if one.suspicious else ""
-    return tuple(map(_written, (*of_run, one.kind, one.status, *values, bad)))
+    bad = "yes" if entry.suspicious else ""
+    return tuple(map(_written, (*of_run, entry.kind, entry.status, *values, bad)))
 
 
 def _name(name: str | None) -> str:

@@ -89,12 +89,12 @@ class Recording:
         )
         for name, error in failed.items():
             self._refuse(name, error)
-        for one in admitted_stores:
-            if one.section not in failed:
-                stack.callback(self._unmark, one)
-                self._stores[one.section] = one
-                self._sweep(one)
-        histories = [one.history for one in self._stores.values()]
+        for target in admitted_stores:
+            if target.section not in failed:
+                stack.callback(self._unmark, target)
+                self._stores[target.section] = target
+                self._sweep(target)
+        histories = [target.history for target in self._stores.values()]
         config_id = identity.config_id(self._config.path)
         self._numbered = self._following(config_id)
         self._log_signer()
@@ -102,7 +102,7 @@ class Recording:
         self._guard = AnomalyGuard(
             self._config, memory, self._run_id, tolerant=self._consent.shrink
         )
-        stores = {name: one.store for name, one in self._stores.items()}
+        stores = {name: target.store for name, target in self._stores.items()}
         self._mode.begin(stores, self.refused, self._past)
         return self._run_id
 
@@ -153,11 +153,13 @@ class Recording:
             self._silent.add(section)
             raise
 
-    def _unmark(self, one: Admitted) -> None:
+    def _unmark(self, target: Admitted) -> None:
         try:
-            self._within(one.section, lambda: leftovers.remove_marker(one.catalog, self._run_id))
+            self._within(
+                target.section, lambda: leftovers.remove_marker(target.catalog, self._run_id)
+            )
         except BackupError as error:
-            logger.warning("%s: run marker not removed: %s", one.store, error)
+            logger.warning("%s: run marker not removed: %s", target.store, error)
 
     @property
     def signer(self) -> str:
@@ -168,10 +170,10 @@ class Recording:
 
     def _following(self, config_id: str) -> Numbered:
         """Return the number of this run and the run that it follows, over all stores."""
-        catalogs = [one.catalog for one in self._stores.values()]
+        catalogs = [target.catalog for target in self._stores.values()]
         newest = sequence.newest(catalogs, config_id)
-        for name, one in self._stores.items():
-            for line in sequence.missed([one.catalog], config_id, newest):
+        for name, target in self._stores.items():
+            for line in sequence.missed([target.catalog], config_id, newest):
                 command = self._catch_up(name, config_id, newest)
                 logger.warning("%s. To copy them: %s", line, command)
         host = self._config.general.hostname
@@ -205,19 +207,19 @@ class Recording:
         self.refused[name] = section_runner.failed(error)
         logger.info("%s takes no part: %s", name, self.refused[name].message)  # its result tells
 
-    def _sweep(self, one: Admitted) -> None:
+    def _sweep(self, target: Admitted) -> None:
         age = self._config.general.leftovers_age
         sections = [section.name for section in self._config.sections]
         try:
             self._within(
-                one.section,
-                lambda: leftovers.remove_crashed_runs(one.catalog, self._run_id, age, sections),
+                target.section,
+                lambda: leftovers.remove_crashed_runs(target.catalog, self._run_id, age, sections),
             )
         except ForbiddenError as error:  # the line about the marker of this run tells it as well
-            logger.info("%s: files of crashed runs stay: %s", one.section, error)
+            logger.info("%s: files of crashed runs stay: %s", target.section, error)
         except Exception as error:  # noqa: BLE001  (clean-up never ends a run)
-            problem = crash.known(error)
-            logger.warning("%s: nothing is cleaned up: %s", one.section, problem)
+            problem = crash.reportable(error)
+            logger.warning("%s: nothing is cleaned up: %s", target.section, problem)
 
     def _judge(self, steps: list[SectionResult]) -> Judged:
         """Return what is unusual about this run; the sections tell."""
@@ -230,12 +232,12 @@ class Recording:
                 _notice(steps, line.section, line.text)
         return judged
 
-    def _unread(self, known: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
+    def _unread(self, recorded: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
         """Yield the runs of the stores that are not known, as many as can be read in a minute."""
         limits = Limits("the comparison with earlier runs", _COMPARISON)
-        for name, one in self._stores.items():
+        for name, target in self._stores.items():
             manifests: list[tuple[str, Manifest | None]] = []
-            read = functools.partial(_extend, manifests, one, known)
+            read = functools.partial(_extend, manifests, target, recorded)
             try:
                 within(limits, read)
             except (BackupError, OSError) as error:
@@ -258,7 +260,7 @@ class Recording:
         everything = set(self.items) | self.missing
         warnings = [line for step in steps for line in step.result.warnings]
         end = run_ids.now()  # one for all: stores that hold the same items get the same manifest
-        for name, one in self._stores.items():
+        for name, target in self._stores.items():
             if not items[name]:
                 continue
             manifest = Manifest(
@@ -281,40 +283,42 @@ class Recording:
             )
             try:
                 problem = self._within(
-                    name, functools.partial(_published, one, manifest, self._key)
+                    name, functools.partial(_published, target, manifest, self._key)
                 )
             except Exception as error:  # noqa: BLE001  (see section_runner.failed)
-                _without_manifest(steps, name, crash.known(error))
+                _without_manifest(steps, name, crash.reportable(error))
                 continue
             self.manifests[name] = manifest
             if problem:
                 text = f"the manifest is stored, although the store reported: {problem}"
                 _worsen(steps, name, text, Status.INCOMPLETE)
-            self._remember(steps, one, manifest)
-        for one in self._stores.values():
-            for finding in one.warnings:
-                _worsen(steps, one.section, finding.text, Status.INCOMPLETE, finding.hint)
-        _excuse(steps, {one.name for one in self._config.sections if not one.required})
+            self._remember(steps, target, manifest)
+        for target in self._stores.values():
+            for finding in target.warnings:
+                _worsen(steps, target.section, finding.text, Status.INCOMPLETE, finding.hint)
+        _excuse(steps, {entry.name for entry in self._config.sections if not entry.required})
 
-    def _remember(self, steps: list[SectionResult], one: Admitted, manifest: Manifest) -> None:
+    def _remember(self, steps: list[SectionResult], target: Admitted, manifest: Manifest) -> None:
         """Keep the number that a store has reached. The run is stored, even if that fails."""
         try:
             signer = "" if self._key is None else sshsig.fingerprint(self._key.public)
             newest = Reached(manifest.sequence, signer)
-            self._memory.reach(one.identity, manifest.host, manifest.config_id, newest)
+            self._memory.reach(target.identity, manifest.host, manifest.config_id, newest)
         except OSError as error:
             problem, hint = in_words(error)
             text = f"the number of this run could not be remembered: {problem}"
-            _worsen(steps, one.section, text, Status.INCOMPLETE, hint)
+            _worsen(steps, target.section, text, Status.INCOMPLETE, hint)
 
 
-def _extend(manifests: list[tuple[str, Manifest | None]], one: Admitted, known: Set[str]) -> None:
-    manifests.extend(one.history.unread(known))
+def _extend(
+    manifests: list[tuple[str, Manifest | None]], target: Admitted, recorded: Set[str]
+) -> None:
+    manifests.extend(target.history.unread(recorded))
 
 
-def _published(one: Admitted, manifest: Manifest, key: WriterKey | None) -> str:
-    with store.explaining(one.store):
-        return markers.publish_manifest(one.catalog, manifest, key)
+def _published(target: Admitted, manifest: Manifest, key: WriterKey | None) -> str:
+    with store.explaining(target.store):
+        return markers.publish_manifest(target.catalog, manifest, key)
 
 
 def _without_manifest(steps: list[SectionResult], name: str, error: BackupError | OSError) -> None:

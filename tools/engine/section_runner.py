@@ -95,7 +95,7 @@ class Command:
     extra: Mapping[str, str] = field(default_factory=dict)
     named: tuple[str, ...] = ()
 
-    def shown(self) -> str:
+    def masked(self) -> str:
         """Return the command as it may be shown: quoted, secrets masked."""
         return masking.command(self.argv)
 
@@ -166,7 +166,7 @@ def execute(section: Section, context: Context) -> Result:
     """
     try:
         order = command(section, context.config)
-        logger.info("Executing: %s", order.shown())
+        logger.info("Executing: %s", order.masked())
         output = Output()
         with process.started(
             order.argv,
@@ -197,7 +197,7 @@ def failed(error: Exception) -> Result:
 
     The run has started, so it is a failure, whatever its class says.
     """
-    return replace(of_error(crash.known(error)), status=Status.FAILED)
+    return replace(of_error(crash.reportable(error)), status=Status.FAILED)
 
 
 def _with_warning(result: Result, warning: str) -> Result:
@@ -300,7 +300,7 @@ def _judged(section: Section, code: int, result_file: Path, output: Output) -> R
     by_code = Status.of_exit_code(code) if code >= 0 else Status.FAILED
     by_code = by_code if by_code in ENDINGS else Status.FAILED
     tail = "\n".join(output.tail)
-    how = f"{section.name} {process.ended(code)}"
+    how = f"{section.name} {process.ending_text(code)}"
     result = Result.from_file(result_file)
     if result is None:
         ours = section.declaration is not None or section.action == "load"

@@ -72,7 +72,7 @@ class Staged:
 
     def _doubt_interrupted(self) -> None:
         """Move aside what a killed section has written; all, where nothing says what it wrote."""
-        known = work_folder.known(self._records)
+        known = work_folder.items_by_file(self._records)
         try:
             leftovers = [path for path in self._files.interrupted() if path.resolve() not in known]
         except BackupError as error:
@@ -106,7 +106,7 @@ class Staged:
             for current in batch
         }
 
-    def rest(self) -> Iterator[tuple[Section, Result, float]]:
+    def untimed_results(self) -> Iterator[tuple[Section, Result, float]]:
         """See Mode: every section has a time of its own."""
         return iter(())
 
@@ -143,7 +143,7 @@ class Staged:
         recorded: set[Path] = set()
         others = list(new)
         try:
-            known = work_folder.known(self._records)
+            known = work_folder.items_by_file(self._records)
             recorded = {path for path in new if _is_of(known.get(path.resolve()), current, context)}
             others = [path for path in new if path not in recorded]
             for path in others:
@@ -162,7 +162,7 @@ class Staged:
     def _adopt(self, section: str, files: Sequence[Path], run_id: str) -> None:
         """Record the files of a section that does not record them itself."""
         for parts in _items_of(files):
-            item = StoredItem(section, self._files.below(parts[0]), "file", "", (), ())
+            item = StoredItem(section, self._files.relative_path(parts[0]), "file", "", (), ())
             work_folder.adopt(self._records, parts, item, run_id)
 
     def _put_aside(self, name: str, why: str, files: Iterable[Path]) -> None:
@@ -170,7 +170,7 @@ class Staged:
         for path in files:
             if path.exists():
                 try:
-                    _hide(path, self._failed / name / self._files.below(path))
+                    _hide(path, self._failed / name / self._files.relative_path(path))
                 except OSError as error:
                     work_folder.refuse(self._records, path)
                     logger.error("%s: %s is not stored, and stays: %s", why, path, error)

@@ -25,7 +25,7 @@ from tools.flow.fan_out import StoreProgress
 from tools.flow.item import Item, SourceContext, Stage, about
 from tools.flow.pipeline import FlowResult
 from tools.flow.stopwatch import Stopwatch
-from tools.flow.store import Store, beside, note
+from tools.flow.store import Store, note, same_disk_note
 from tools.flow.task import StoppedError
 from tools.modules import loader
 
@@ -92,7 +92,7 @@ class Streamed:
             if advance is not None:
                 advance(sum(source.size for source in sources.values()))
 
-        Workers(self._one, self._record_loss).run(jobs, general.parallel, look)
+        Workers(self._flow_one, self._record_loss).run(jobs, general.parallel, look)
         # as the sources give them, not as they end: a restore needs the roles before the databases
         self.flowed[before:] = sorted(
             self.flowed[before:], key=lambda done: order[done.item.section, done.item.name]
@@ -176,11 +176,11 @@ class Streamed:
 
             return within(source.limits, listed)
         except Exception as error:  # noqa: BLE001  (see section_runner.failed)
-            source.errors.append(("", crash.known(error)))
+            source.errors.append(("", crash.reportable(error)))
             self.missing.append(entry.name)
             return ()
 
-    def _one(self, job: Job) -> None:
+    def _flow_one(self, job: Job) -> None:
         """Store one item; whatever happens is kept as its result."""
         with os_works.passing(job.source.section.environment):
             self._flow(job)
@@ -204,7 +204,7 @@ class Streamed:
             )
         except Exception as error:  # noqa: BLE001  (see section_runner.failed)
             if job.settle():
-                self._record_loss(job, crash.known(error))
+                self._record_loss(job, crash.reportable(error))
         else:
             if not job.settle():
                 return
@@ -262,7 +262,7 @@ def _disk_note(target: StoreProgress, work_folder: Path) -> str:
     """Return a note where a store lies on the same disk as WORK_FOLDER."""
     store = target.store
     try:
-        return hung_mount.answer(str(store), lambda: beside(store, [work_folder]), _NOTE)
+        return hung_mount.answer(str(store), lambda: same_disk_note(store, [work_folder]), _NOTE)
     except OSError:  # it was reached before, and what it holds counts
         return ""
 

@@ -58,7 +58,7 @@ class WorkFiles:
         """Return the files that could be stored."""
         return list(self._states())
 
-    def below(self, path: Path) -> str:
+    def relative_path(self, path: Path) -> str:
         """Return a path as it lies below the work folder."""
         top = self._general.work_folder
         return str(path.relative_to(top)) if path.is_relative_to(top) else path.name

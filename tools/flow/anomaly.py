@@ -126,12 +126,12 @@ def comparable(good: Sequence[Figures], moment: datetime) -> list[Figures]:
     After a gap it is the last one alone. An item that shrinks slowly would otherwise seem to have
     lost most of its data between copies of which clean-up has removed those between.
     """
-    kept: list[Figures] = []
-    for one in good:
-        if kept and one.moment - kept[-1].moment > _GAP:
-            del kept[:-1]
-        kept.append(one)
-    return kept[-1:] if kept and moment - kept[-1].moment > _GAP else kept
+    compared: list[Figures] = []
+    for figures in good:
+        if compared and figures.moment - compared[-1].moment > _GAP:
+            del compared[:-1]
+        compared.append(figures)
+    return compared[-1:] if compared and moment - compared[-1].moment > _GAP else compared
 
 
 def _change(

@@ -91,15 +91,17 @@ def _zstd(chunks: Chunks, level: int, threads: int) -> Iterator[bytes]:
 
 
 def _packer(level: int, threads: int, sharing: int) -> Any:  # noqa: ANN401  (of zstandard)
+    """Return a compressor. One thread is the one that calls it: a worker would need more memory."""
     with imports.packages():
         import zstandard
 
+    jobs = {
+        "threads": threads,
+        "job_size": max(_JOB, min(_MOST_JOB // sharing, _MEMORY // (4 * threads * sharing))),
+        "overlap_log": _OVERLAP,
+    }
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        level,
-        threads=threads,
-        job_size=max(_JOB, min(_MOST_JOB // sharing, _MEMORY // (4 * threads * sharing))),
-        overlap_log=_OVERLAP,
-        write_checksum=True,
+        level, write_checksum=True, **(jobs if threads > 1 else {})
     )
     return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
 

@@ -244,7 +244,7 @@ class _Sink:
     def _fail(self, error: BaseException) -> None:
         """Record why this store does not get the item; the first reason counts."""
         if self.error is None:
-            self.error = crash.known(error) if isinstance(error, Exception) else error
+            self.error = crash.reportable(error) if isinstance(error, Exception) else error
             if not isinstance(error, StoppedError):  # which is no fault of the store
                 self.target.fail(*explained(self.error, self.target.store))
 

@@ -30,7 +30,7 @@ _KILLED = 5.0  # seconds in which a program is gone after SIGKILL, unless it may
 _AT_EXIT = 1.0  # seconds between SIGTERM and SIGKILL for what still runs when we end
 
 
-def ended(code: int) -> str:
+def ending_text(code: int) -> str:
     """Describe how a program ended; a negative code is the number of a signal."""
     if code >= 0:
         return f"ended with exit code {code}"
@@ -278,7 +278,7 @@ def output(  # noqa: PLR0913  (as subprocess.Popen, by name)
                 if group.errors:
                     raise group.errors[0]
                 if not (allowed(code) if callable(allowed) else code in allowed):
-                    raise failure(f"{group.name} {ended(code)}", hint=stderr_tail.text())
+                    raise failure(f"{group.name} {ending_text(code)}", hint=stderr_tail.text())
                 if reader.held:
                     raise failure(f"{group.name} {_HELD}", _HELD_HINT)
                 if feeder is not None and feeder.unread():

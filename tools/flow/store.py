@@ -288,7 +288,7 @@ def note(store: object) -> str:
     return f", {text}" if text else ""
 
 
-def beside(store: object, others: Iterable[Path]) -> str:
+def same_disk_note(store: object, others: Iterable[Path]) -> str:
     """Return a note where a store lies on the same disk as other files or folders."""
     folder = folder_of(store)
     if folder is None or not folder.exists():

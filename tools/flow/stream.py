@@ -208,20 +208,20 @@ class Channel:
         self._changed = threading.Condition()
         self._ended = False
         self._error: BaseException | None = None
-        self._gone: BaseException | None = None
+        self._reader_error: BaseException | None = None
 
     @property
     def is_full(self) -> bool:
         """Return whether the writer has to wait for the reader."""
-        return len(self._waiting) >= self._size and self._gone is None
+        return len(self._waiting) >= self._size and self._reader_error is None
 
     def put(self, chunk: bytes) -> None:
         """Hand on a chunk; wait while the queue is full. Raises what the reader left with."""
         with self._changed:
             while self.is_full:
                 self._wait()
-            if self._gone is not None:
-                raise self._gone
+            if self._reader_error is not None:
+                raise self._reader_error
             self._waiting.append(chunk)
             self._changed.notify_all()
 
@@ -235,18 +235,18 @@ class Channel:
     def leave(self, error: BaseException | None = None) -> None:
         """Note that the reader is gone, for this reason."""
         with self._changed:
-            if self._gone is None:
-                self._gone = error or ReaderGoneError()
+            if self._reader_error is None:
+                self._reader_error = error or ReaderGoneError()
             self._waiting.clear()
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
             with self._changed:
-                while not self._waiting and not self._ended and self._gone is None:
+                while not self._waiting and not self._ended and self._reader_error is None:
                     self._wait()
                 # an error does not wait behind chunks that lead nowhere any more
-                if (error := self._error or self._gone) is not None:
+                if (error := self._error or self._reader_error) is not None:
                     raise error
                 if not self._waiting:
                     return

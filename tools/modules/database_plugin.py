@@ -35,8 +35,8 @@ def staged(
         flow = functools.partial(work.collect, item, store, named(item.name))
         try:
             done = dump_stream.again(item.name, flow, say)
-        except Exception as error:  # noqa: BLE001  (see crash.known)
-            errors.append((item.name, crash.known(error)))
+        except Exception as error:  # noqa: BLE001  (see crash.reportable)
+            errors.append((item.name, crash.reportable(error)))
             continue
         for note in done.report.notes:
             say(about(item.name, note))

@@ -54,8 +54,8 @@ def run(declaration: type[T], work: Callable[[T], Result], argv: Sequence[str]) 
     signals.catch()
     try:
         result = work(options.parse(declaration, argv))
-    except Exception as error:  # noqa: BLE001  (see crash.known)
-        result = of_error(crash.known(error))
+    except Exception as error:  # noqa: BLE001  (see crash.reportable)
+        result = of_error(crash.reportable(error))
     except Cancelled as cancelled:
         result = Result(signals.status(cancelled.signal_number), str(cancelled))
     _report(result)

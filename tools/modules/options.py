@@ -144,8 +144,8 @@ def kinds(declaration: type[Declaration]) -> Mapping[str, Any]:
     """Return the type of each field by its name, and by its key in lower case."""
     if declaration not in _kinds:
         _kinds[declaration] = {}
-        for one in (*variants(declaration)[1].values(), declaration):
-            hints = get_type_hints(one)
+        for variant in (*variants(declaration)[1].values(), declaration):
+            hints = get_type_hints(variant)
             hints |= {name.rstrip("_"): kind for name, kind in hints.items()}
             _kinds[declaration] = {**_kinds[declaration], **hints}
     return _kinds[declaration]

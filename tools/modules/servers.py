@@ -47,8 +47,8 @@ def items(
         try:
             connected = reachability.waited(server.label, server.connect)
             collected.extend(items_of(connected))
-        except Exception as error:  # noqa: BLE001  (see crash.known)
-            collected.append(_unavailable(server.label, crash.known(error)))
+        except Exception as error:  # noqa: BLE001  (see crash.reportable)
+            collected.append(_unavailable(server.label, crash.reportable(error)))
     return tuple(collected)
 
 
@@ -60,8 +60,8 @@ def test(
     for server in servers:
         try:
             collected.extend(findings_of(server.connect()))
-        except Exception as caught:  # noqa: BLE001  (see crash.known)
-            problem, hint = in_words(crash.known(caught))
+        except Exception as caught:  # noqa: BLE001  (see crash.reportable)
+            problem, hint = in_words(crash.reportable(caught))
             fix = getattr(caught, "fix", "")
             collected.append(finding.bad(f"{server.label}: {problem}", hint, fix))
     return tuple(collected)

@@ -76,7 +76,7 @@ def records() -> Path | None:
     return Path(named) if named else None
 
 
-def known(folder: Path | None) -> dict[Path, WorkItem]:
+def items_by_file(folder: Path | None) -> dict[Path, WorkItem]:
     """Return the items that are recorded, by each of their files.
 
     Raises OSError or BackupError where a record says nothing: its files would pass for those of
@@ -108,7 +108,7 @@ def _read(path: Path) -> WorkItem:
         folder, run, boot = texts
         return WorkItem(Path(folder), item_record.item_of(value["item"]), run, boot, path)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BackupError(f"{path} is no record of an item: {error}") from None
+        raise BackupError(f"{path}: not a record of an item: {error}") from None
 
 
 def _content(path: Path) -> bytes:
@@ -185,13 +185,14 @@ def settle(folder: Path) -> list[tuple[WorkItem, str]]:
     """Finish what a killed run began to remove; return the items that are not whole, and why.
 
     Nothing else may be at work in the work folder. Files are read again only when the machine
-    was restarted since they were written, or when other bytes were read of them. Raises as `known`.
+    was restarted since they were written, or when other bytes were read of them.
+    Raises as `items_by_file`.
     """
     for path in _named(folder, _DONE):
         with _warning():
             _finish(_read(path), path)
     damaged: list[tuple[WorkItem, str]] = []
-    for entry in {id(one): one for one in known(folder).values()}.values():
+    for entry in {id(one): one for one in items_by_file(folder).values()}.values():
         if not any(file.exists() for file in entry.files):
             forget(entry)  # killed before the first name, or removed by somebody
         elif why := problem(entry, read=entry.boot != _boot()):

@@ -110,13 +110,13 @@ class WorkFolder:
     def __init__(self, records: Path | None = None) -> None:
         """Read the records of a folder; by default the one that the runner names."""
         self._records = records or work_folder.records()
-        self._known = work_folder.known(self._records)
+        self._items = work_folder.items_by_file(self._records)
         self._section = os.environ.get("NC_BACKUP_SECTION", "")
         self._progress = Progress()
 
     def entry(self, file: Path) -> WorkItem | None:
         """Return the recorded item that a file belongs to."""
-        return self._known.get(file.resolve())
+        return self._items.get(file.resolve())
 
     def sets(self, files: Iterable[Path]) -> tuple[list[Sequence[Path]], list[Path]]:
         """Return the files of each recorded item, and the files that no record names."""

@@ -151,22 +151,22 @@ def _of_run(document: Document, base: Mapping[str, str]) -> Iterator[_Sample]:
 
 
 def _of_sections(document: Document, base: Mapping[str, str]) -> Iterator[_Sample]:
-    for one in document["sections"]:
-        labels = {**base, "section": one["name"], "kind": one["kind"]}
-        code = Status(one["status"]).exit_code
+    for section in document["sections"]:
+        labels = {**base, "section": section["name"], "kind": section["kind"]}
+        code = Status(section["status"]).exit_code
         yield _sample("nc_backup_section_exit_code", labels, code)
-        yield _sample("nc_backup_section_duration_seconds", labels, one["seconds"])
-        yield _sample("nc_backup_section_items", labels, one["items"])
-        yield _sample("nc_backup_section_bytes", labels, one["bytes"])
+        yield _sample("nc_backup_section_duration_seconds", labels, section["seconds"])
+        yield _sample("nc_backup_section_items", labels, section["items"])
+        yield _sample("nc_backup_section_bytes", labels, section["bytes"])
 
 
 def _of_stores(document: Document, base: Mapping[str, str]) -> Iterator[_Sample]:
-    for one in document["stores"]:
-        labels = _store_labels(one, base)
-        code = Status(one["status"]).exit_code
+    for store in document["stores"]:
+        labels = _store_labels(store, base)
+        code = Status(store["status"]).exit_code
         yield _sample("nc_backup_store_exit_code", labels, code)
-        yield _sample("nc_backup_store_items", labels, one["items"])
-        yield _sample("nc_backup_store_bytes", labels, one["bytes"])
+        yield _sample("nc_backup_store_items", labels, store["items"])
+        yield _sample("nc_backup_store_bytes", labels, store["bytes"])
 
 
 def _store_labels(store: Document, base: Mapping[str, str]) -> dict[str, str]:
@@ -176,12 +176,12 @@ def _store_labels(store: Document, base: Mapping[str, str]) -> dict[str, str]:
 def _successes(document: Document, base: Mapping[str, str]) -> Iterator[_Sample]:
     """Give the times that this run moves: of the run and of each store that holds all of it."""
     end = _seconds(document["end"])
-    stores = any(one["kind"] in _STORING for one in document["sections"])
+    stores = any(store["kind"] in _STORING for store in document["sections"])
     if Status(document["status"]) in _GOOD and stores:
         yield _sample(f"{_RUN}{_SECONDS}", base, end)
-    for one in document["stores"]:
-        if one["manifest"] and Status(one["status"]) in _GOOD:
-            yield _sample(f"{_STORE}{_SECONDS}", _store_labels(one, base), end)
+    for store in document["stores"]:
+        if store["manifest"] and Status(store["status"]) in _GOOD:
+            yield _sample(f"{_STORE}{_SECONDS}", _store_labels(store, base), end)
 
 
 def _last_successes(

@@ -130,9 +130,9 @@ class _Session:
         return answer
 
     def _failure(
-        self, trouble: str, hint: str = _NOT_PERMITTED, *, again: bool = True
+        self, problem: str, hint: str = _NOT_PERMITTED, *, again: bool = True
     ) -> DeliveryError:
-        line = requests_utils.printable(f"{self._keys.server}: {trouble}")
+        line = requests_utils.printable(f"{self._keys.server}: {problem}")
         return DeliveryError(line, again=again, doubt=self._doubt, hint=hint)
 
     def _connected(self) -> smtplib.SMTP:

@@ -143,17 +143,17 @@ def _sections(document: Document) -> Iterator[str]:
     sections = document["sections"]
     if sections:
         yield "Sections:"
-    width = max((len(one["name"]) for one in sections), default=0)
-    for one in sections:
-        took = human_time(one["seconds"])
-        yield f"  {one['name']:{width}}  {one['status']:10}  {took:>10}  {one['message']}"
+    width = max((len(entry["name"]) for entry in sections), default=0)
+    for entry in sections:
+        took = human_time(entry["seconds"])
+        yield f"  {entry['name']:{width}}  {entry['status']:10}  {took:>10}  {entry['message']}"
 
 
 def _stores(document: Document) -> Iterator[str]:
     stores = document["stores"]
     if stores:
         yield "Stores:"
-    for one in stores:
-        held = f"{count(one['items'], 'item')}, {human_size(one['bytes'])}"
-        state = held if one["manifest"] else "this run cannot be restored from it"
-        yield f"  {one['section']} ({one['kind']}): {state}"
+    for store in stores:
+        held = f"{count(store['items'], 'item')}, {human_size(store['bytes'])}"
+        state = held if store["manifest"] else "this run cannot be restored from it"
+        yield f"  {store['section']} ({store['kind']}): {state}"

@@ -223,7 +223,7 @@ def show(lines: Sequence[Line], *, as_json: bool) -> int:
     if as_json:
         say(json.dumps([dataclasses.asdict(line) for line in lines]))
     for line in () if as_json else lines:
-        for text in finding.shown(line):
+        for text in finding.rendered(line):
             say(text, error=line.level is not Level.OK)
     return 1 if any(line.level is Level.BAD for line in lines) else 0
 

@@ -44,7 +44,7 @@ def check(parsed: Arguments) -> int:
     lines = finding.sorted_lines(tested(checked))
     texts = [json.dumps([dataclasses.asdict(line) for line in lines])]
     if not parsed.json:
-        finding_texts = (text for line in lines for text in finding.shown(line))
+        finding_texts = (text for line in lines for text in finding.rendered(line))
         texts = [
             foreign.printable(text, keep="\n") for text in (*finding_texts, finding.summary(lines))
         ]
