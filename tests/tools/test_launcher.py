@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tools.base import environments, project
+from tools.base import entry, environments, project
 from tools.setup import environment, project_checks
 
 ROOT = project.ROOT
@@ -193,3 +195,14 @@ def test_a_python_that_others_cannot_start_is_named(tmp_path: Path) -> None:
     assert closed is not None
     assert tmp_path.is_relative_to(closed)
     assert environment.closed_folder(Path("/usr/bin/env")) is None
+
+
+def test_the_text_of_an_exit_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(_arguments: Sequence[str]) -> int:
+        sys.exit("the pipe ended with exit code 141")
+
+    monkeypatch.setattr(entry, "_loaded", lambda _name, _repair: SimpleNamespace(main=main))
+    assert entry._exit_code("benchmarks.any", [], lambda _why: None) == 1
+    assert capsys.readouterr().err == "the pipe ended with exit code 141\n"
