@@ -63,9 +63,9 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
     again = section(system.result("--only", "DRILL"))
     assert "restore tested 0.0 s ago" in again["message"] or " s ago" in again["message"]
     assert "2 items" in system.run("-t").stdout
-    whole = json.loads(system.conf.read_text())
-    whole["DRILL"]["PARAMETERS"]["ASSERTIONS"][files] = "**/etc/hosts"
-    system.conf.write_text(json.dumps(whole))
+    config = json.loads(system.conf.read_text())
+    config["DRILL"]["PARAMETERS"]["ASSERTIONS"][files] = "**/etc/hosts"
+    system.conf.write_text(json.dumps(config))
     assert "3 assertions" in section(system.result("--only", "DRILL"))["message"]
     assert not list(system.work.glob(".dump-*"))
 
@@ -186,8 +186,8 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
         pg = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
         where = {"HOST": "127.0.0.1", "PORT": str(postgres.port), "USER": "postgres"}
         where["PASSFILE"] = str(postgres.pgpass)
-        whole = system.full_sections()
-        del whole["FILESET"]
+        others = system.full_sections()
+        del others["FILESET"]
         shop, app = f"MYSQL/{maria.port}/shop", f"POSTGRES/{postgres.port}/app"
         asserted = {
             shop: ["SELECT COUNT(*) = 2 FROM t", "SELECT MAX(at) > NOW() - INTERVAL 1 DAY FROM t"],
@@ -196,7 +196,7 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
         sections = {
             "MYSQL": {**mysql, "PARAMETERS": login},
             "POSTGRES": {**pg, "CLASS": "PostgresBackup", "PARAMETERS": where},
-            **whole,
+            **others,
         }
         system.configure(sections, STREAM="True")
         assert system.result()["exit_code"] == 0
@@ -227,10 +227,10 @@ def test_a_run_that_is_incomplete_is_proven_as_such(tmp_path: Path) -> None:
     """Issue 11 A8: what was never in the run is said by the drill as well: exit 3."""
     system = prepared(tmp_path)
     (path,) = (system.store / "srv-test").glob("*.manifest.json")
-    whole = json.loads(path.read_text())
-    fileset = next(item for item in whole["items"] if item["section"] == "FILESET")
+    document = json.loads(path.read_text())
+    fileset = next(item for item in document["items"] if item["section"] == "FILESET")
     fileset["warnings"] = ["/etc/shadow: permission denied"]
-    system.sign(path, json.dumps({**whole, "status": "incomplete"}))
+    system.sign(path, json.dumps({**document, "status": "incomplete"}))
     result = system.result("--only", "DRILL")
     entry = section(result)
     assert result["exit_code"] == 3
