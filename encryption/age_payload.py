@@ -104,7 +104,7 @@ def _opens(cipher: Aead, number: int, piece: Buffer, *, last: bool) -> bool:
 
 
 def _inside(cipher: Aead, number: int, piece: Buffer) -> DamagedError:
-    """Why a chunk that others follow does not open."""
+    """Return why a chunk that others follow cannot be decrypted."""
     if _opens(cipher, number, piece, last=True):
         return DamagedError(f"unexpected data after the end of the file (chunk {number})", _FETCH)
     return DamagedError(f"corrupt data (chunk {number})", _FETCH)

@@ -19,6 +19,7 @@ from tools.base import project
 CODE = (
     *("backup.py", "setup.py", "tools", "restore", "storage", "compression", "encryption", "qa"),
     *("filesbackup", "mysql_backup", "postgres", "mongo", "sqlite", "redis", "openldap", "rsync"),
+    *("cleanup", "copy_runs"),
 )
 PAGES = (
     "README.md",
@@ -107,7 +108,7 @@ def messages(source: str) -> Iterator[tuple[int, str]]:
 def _files() -> Iterator[Path]:
     for name in CODE:
         path = project.ROOT / name
-        yield from [path] if path.is_file() else sorted(path.glob("*.py"))
+        yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
 @pytest.mark.parametrize(
@@ -143,3 +144,62 @@ option("the house", default="")
     ]
     assert banned("there is no such run; `is refused` is code; this is no error") == []
     assert banned("it is no folder") == ["is no folder"]
+
+
+# Names that say nothing of what they hold; name the thing: `run`, `manifest`, `arguments`.
+VAGUE = frozenset(
+    ("found", "given", "said", "told", "made", "what", "words", "place", "own", "called", "house")
+)
+# The first words of a docstring that describes a thing instead of telling what a function does.
+NOUNS = frozenset(
+    (
+        *("The", "A", "An", "What", "Whether", "How", "Each", "All", "Those", "That", "This"),
+        *("Which", "Who", "Where", "Why", "It", "Its", "No", "None", "One", "Gives", "Raises"),
+    )
+)
+
+
+def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and name of all that a file defines: functions, parameters, variables, fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and first word of the docstring of each function."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            text = ast.get_docstring(node)
+            if text:
+                yield node.lineno, text.split()[0]
+
+
+def _folder_names() -> list[str]:
+    return sorted({path.parent.relative_to(project.ROOT).as_posix() for path in _files()})
+
+
+@pytest.mark.parametrize("folder", [*_folder_names(), "benchmarks"])
+def test_names_and_docstrings(folder: str) -> None:
+    vague = []
+    for path in sorted((project.ROOT / folder).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        vague += [(path.name, *one) for one in names(tree) if one[1].strip("_").lower() in VAGUE]
+        vague += [(path.name, *one) for one in docstrings(tree) if one[1] in NOUNS]
+    assert vague == [], "see VAGUE and NOUNS"
+
+
+def test_vague_names_and_noun_docstrings_are_found() -> None:
+    tree = ast.parse('''
+def _told(words):
+    """The words of it."""
+    place = self.what = [given for given in words]
+''')
+    assert [name for _, name in names(tree)] == ["_told", "words", "place", "what", "given"]
+    assert [word for _, word in docstrings(tree)] == ["The"]

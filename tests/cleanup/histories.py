@@ -103,7 +103,7 @@ def _rules(rng: random.Random, items: Sequence[str]) -> Rules:
     )
 
 
-def hostile(rng: random.Random, history: History, *, told: bool) -> list[Run]:
+def hostile(rng: random.Random, history: History, *, untrue_ids: bool) -> list[Run]:
     """Return runs that a hostile server writes at this moment.
 
     told: their IDs tell times of the last weeks, which the store knows to be untrue.
@@ -113,7 +113,7 @@ def hostile(rng: random.Random, history: History, *, told: bool) -> list[Run]:
     for number in range(rng.choice((1, 2, 5, 30))):
         config = rng.choice(sorted({key[0] for key in keys} or {"a"}))
         begun = history.now - timedelta(seconds=number)
-        if told:
+        if untrue_ids:
             begun = history.now - timedelta(days=rng.randint(2, 60), seconds=number)
         copies = {
             key: Copy(
@@ -137,17 +137,17 @@ def faults(rng: random.Random) -> list[str]:
     """Draw one history; return what its plan does wrong, alone and beside hostile runs."""
     history = drawn(rng)
     plan = history.plan()
-    found = oracle.faults(history.runs, history.rules, history.now, plan)
+    problems = oracle.faults(history.runs, history.rules, history.now, plan)
     calm = replace(history, rules=replace(history.rules, forgotten=frozenset()))
     kept = {(one.run_id, one.key) for one in calm.plan().decisions if one.keep}
-    untrue = replace(calm, runs=[*calm.runs, *hostile(rng, calm, told=True)]).plan()
+    untrue = replace(calm, runs=[*calm.runs, *hostile(rng, calm, untrue_ids=True)]).plan()
     still = {(one.run_id, one.key) for one in untrue.decisions if one.keep}
-    found += [f"runs with untrue times remove {one}" for one in sorted(kept - still)]
-    attacked = replace(history, runs=[*calm.runs, *hostile(rng, calm, told=False)])
+    problems += [f"runs with untrue times remove {one}" for one in sorted(kept - still)]
+    attacked = replace(history, runs=[*calm.runs, *hostile(rng, calm, untrue_ids=False)])
     if rng.random() < 1 / 4:
         plan = attacked.plan()
-        found += oracle.faults(attacked.runs, attacked.rules, attacked.now, plan)
+        problems += oracle.faults(attacked.runs, attacked.rules, attacked.now, plan)
     added = replace(attacked, rules=calm.rules).plan()
     still = {(one.run_id, one.key) for one in added.decisions if one.keep}
     lasting = oracle.lasting(calm.runs, calm.rules, calm.now)
-    return found + [f"hostile runs remove {one}" for one in sorted(lasting - still)]
+    return problems + [f"hostile runs remove {one}" for one in sorted(lasting - still)]

@@ -69,10 +69,10 @@ class Oracle:
     def is_apart(self, run: Run) -> bool:
         """The time in the ID and the store's time differ by more than a day."""
         try:
-            said = datetime.strptime(run.run_id, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+            claimed = datetime.strptime(run.run_id, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
         except ValueError:
             return True
-        return not -DAY <= run.stored - said <= DAY or run.stored > self.now + DAY
+        return not -DAY <= run.stored - claimed <= DAY or run.stored > self.now + DAY
 
     # --- one item
 
@@ -96,8 +96,8 @@ class Oracle:
     def is_gone(self, key: Key) -> bool:
         """Nobody wants the item any more, and its config does not have it any more."""
         newest = self.newest(key[0])
-        asked = any(one in self.rules.forgotten for one in (key, key[1]))
-        return asked and newest is not None and key not in newest.copies
+        forgotten = any(one in self.rules.forgotten for one in (key, key[1]))
+        return forgotten and newest is not None and key not in newest.copies
 
     def first_after(self, key: Key) -> Run | None:
         """The first run of the config after the newest good copy; the first one with the item."""
@@ -140,11 +140,11 @@ class Oracle:
         """The first good copy of its period, and that is one of the newest periods."""
         if not self.numbers[kind]:
             return False
-        own = self.begins[kind, run.run_id]
+        period = self.begins[kind, run.run_id]
         before = good[: good.index(run)]
-        later = {self.begins[kind, one.run_id] for one in good} - {own}
-        later = {one for one in later if one > own}
-        first = all(self.begins[kind, one.run_id] != own for one in before)
+        later = {self.begins[kind, one.run_id] for one in good} - {period}
+        later = {one for one in later if one > period}
+        first = all(self.begins[kind, one.run_id] != period for one in before)
         return first and len(later) < self.numbers[kind]
 
     def stays_frozen(self, run: Run, key: Key) -> bool:
@@ -162,50 +162,50 @@ class Oracle:
 
     def kept(self) -> set[Name]:
         """The copies that stay."""
-        found = {
+        kept = {
             (run.run_id, key)
             for run in self.runs
             for key in run.copies
             if self.stays_by_itself(run, key)
         }
-        found = self.with_bases(found)
-        found |= set(self.needed_logs(found))
-        return self.with_bases(found)
+        kept = self.with_bases(kept)
+        kept |= set(self.needed_logs(kept))
+        return self.with_bases(kept)
 
-    def with_bases(self, found: set[Name]) -> set[Name]:
+    def with_bases(self, kept: set[Name]) -> set[Name]:
         """Add bases until there are none left."""
         by_id = {run.run_id: run for run in self.runs}
         while True:
             more = set()
-            for run_id, key in found:
+            for run_id, key in kept:
                 base = by_id.get(by_id[run_id].copies[key].base)
                 same = [one for one in base.copies if one[1] == key[1]] if base else []
                 same = [key] if key in same else same
                 more |= {(base.run_id, one) for one in same if base}
-            if more <= found:
-                return found
-            found = found | more
+            if more <= kept:
+                return kept
+            kept = kept | more
 
-    def needed_logs(self, found: set[Name]) -> Iterator[Name]:
+    def needed_logs(self, kept: set[Name]) -> Iterator[Name]:
         """The logs that a kept dump of the section, or one after it, needs."""
         for run in self.runs:
             for key, copy in run.copies.items():
                 if not copy.log or not copy.stored:
                     continue
-                dumps = [one for one in self.runs if self.has_dump(one, key[0], copy, found)]
+                dumps = [one for one in self.runs if self.has_dump(one, key[0], copy, kept)]
                 certain = [one for one in dumps if one in self.counting]
                 older = [one for one in dumps if self.runs.index(one) <= self.runs.index(run)]
                 if (older and certain) or not certain:
                     yield run.run_id, key
 
-    def has_dump(self, run: Run, config: str, log: Copy, found: set[Name]) -> bool:
+    def has_dump(self, run: Run, config: str, log: Copy, kept: set[Name]) -> bool:
         """A run keeps a good dump of the section of a log."""
         return any(
             key[0] == config
             and copy.section == log.section
             and copy.state is State.GOOD
             and not copy.log
-            and (run.run_id, key) in found
+            and (run.run_id, key) in kept
             for key, copy in run.copies.items()
         )
 
@@ -222,14 +222,14 @@ class Oracle:
 
     def frozen(self) -> list[tuple[Key, datetime, int, bool]]:
         """The frozen items: since when, for how many days, and whether the config lacks them."""
-        found = []
+        frozen_items = []
         for key in sorted({key for run in self.counting for key in run.copies}):
             if self.is_frozen(key):
                 since = self.since(key)
                 newest = self.newest(key[0])
                 dropped = newest is not None and newest.complete and key not in newest.copies
-                found.append((key, since, max((self.now - since) // DAY, 0), dropped))
-        return found
+                frozen_items.append((key, since, max((self.now - since) // DAY, 0), dropped))
+        return frozen_items
 
     def since(self, key: Key) -> datetime:
         """When the first run after the newest good copy was stored."""
@@ -245,19 +245,19 @@ def faults(runs: Sequence[Run], rules: Rules, now: datetime, plan: Plan) -> list
     oracle = Oracle(runs, rules, now)
     kept = oracle.kept()
     by_plan = {(one.run_id, one.key) for one in plan.decisions if one.keep}
-    found = [f"removed: {one}" for one in sorted(kept - by_plan)]
-    found += [f"kept: {one}" for one in sorted(by_plan - kept)]
+    problems = [f"removed: {one}" for one in sorted(kept - by_plan)]
+    problems += [f"kept: {one}" for one in sorted(by_plan - kept)]
     everything = sorted((run.run_id, key) for run in runs for key in run.copies)
     if sorted((one.run_id, one.key) for one in plan.decisions) != everything:
-        found.append("not one decision for each copy")
+        problems.append("not one decision for each copy")
     if sorted(plan.whole_runs) != sorted(oracle.whole(kept)):
-        found.append(f"whole: {plan.whole_runs}, not {oracle.whole(kept)}")
+        problems.append(f"whole: {plan.whole_runs}, not {oracle.whole(kept)}")
     frozen = [(one.key, one.since, one.days, one.dropped) for one in plan.frozen]
     if frozen != oracle.frozen():
-        found.append(f"frozen: {frozen}, not {oracle.frozen()}")
+        problems.append(f"frozen: {frozen}, not {oracle.frozen()}")
     if list(plan.named) != [run.run_id for run in oracle.runs if oracle.is_apart(run)]:
-        found.append(f"named: {plan.named}")
-    return found
+        problems.append(f"named: {plan.named}")
+    return problems
 
 
 def lasting(runs: Sequence[Run], rules: Rules, now: datetime) -> set[Name]:

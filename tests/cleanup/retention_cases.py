@@ -142,18 +142,18 @@ def gone_item() -> History:
 
 
 CASES: Mapping[str, Callable[[], History]] = {
-    made.__name__: made
-    for made in (
+    case.__name__: case
+    for case in (
         *(failed_runs, failing_item, untrue_times, spring, autumn, long_year, other_weeks, logs),
         *(empty_source, increments, gone_item),
     )
 }
 
 
-def text_of(made: Callable[[], History]) -> str:
+def text_of(case: Callable[[], History]) -> str:
     """Return the plan of a history as it stands in its file: what stays and why."""
-    plan = made().plan()
-    return "".join(f"{line}\n" for line in (f"# {made.__doc__}", *_lines(plan)))
+    plan = case().plan()
+    return "".join(f"{line}\n" for line in (f"# {case.__doc__}", *_lines(plan)))
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -161,12 +161,12 @@ def _lines(plan: Plan) -> Iterator[str]:
         if one.keep:
             yield f"{one.run_id} {one.key[1]}: {one.reason}"
     items = [f"{one.run_id} {one.key[1]}" for one in plan.decisions if not one.keep]
-    whole = set(plan.whole_runs)
+    whole_runs = set(plan.whole_runs)
     yield f"removed: {len(items)} copies; whole runs: {len(plan.whole_runs)}"
-    yield from (f"only this item goes: {one}" for one in items if one.split()[0] not in whole)
+    yield from (f"only this item goes: {one}" for one in items if one.split()[0] not in whole_runs)
     for frozen in plan.frozen:
-        gone = ", not in the config" if frozen.dropped else ""
-        yield f"frozen: {frozen.key[1]} since {frozen.since:%Y-%m-%d}, {frozen.days} days{gone}"
+        suffix = ", not in the config" if frozen.dropped else ""
+        yield f"frozen: {frozen.key[1]} since {frozen.since:%Y-%m-%d}, {frozen.days} days{suffix}"
     yield from (f"time differs: {run_id}" for run_id in plan.named)
 
 
@@ -176,5 +176,5 @@ def path_of(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    for case, made in CASES.items():
-        path_of(case).write_text(text_of(made), encoding="utf-8")
+    for case, draw in CASES.items():
+        path_of(case).write_text(text_of(draw), encoding="utf-8")

@@ -43,7 +43,7 @@ def key(tmp_path: Path) -> WriterKey:
     return writer_key.read(tmp_path / "writer.key")
 
 
-def known(key: WriterKey) -> Trust:
+def trust_in(key: WriterKey) -> Trust:
     """The trust of a machine that knows a key."""
     line = writer_key.allowed_signer(HOST, key.public)
     return Trust(signers.Signers(tuple(signers.of_text(line, "test"))))
@@ -54,81 +54,84 @@ def remembered(folder: Path | None = None) -> Remembered:
 
 
 def clean(
-    place: store.Store,
+    backup_store: store.Store,
     rules: Rules = RULES,
     trusted: Trust | None = None,
     memory: Remembered | None = None,
     **order: object,
 ) -> tuple[Result, Cleaning]:
     """Clean up a store as a section does."""
-    catalog = Catalog(place, HOST, trusted or Trust(everybody=True))
-    whole = Order(rules, acts=True)
-    order_of = Order(**{**vars(whole), **order})
+    catalog = Catalog(backup_store, HOST, trusted or Trust(everybody=True))
+    base = Order(rules, acts=True)
+    order_of = Order(**{**vars(base), **order})
     return cleaning.clean(catalog, order_of, memory or remembered())
 
 
-def runs_of(place: store.Store) -> list[str]:
-    names = (entry.name.rpartition("/")[2] for entry in place.entries(HOST))
+def runs_of(backup_store: store.Store) -> list[str]:
+    names = (entry.name.rpartition("/")[2] for entry in backup_store.entries(HOST))
     return list(filter(None, map(manifest.run_of, names)))
 
 
-def assert_good(place: store.Store, trusted: Trust | None = None) -> None:
+def assert_good(backup_store: store.Store, trusted: Trust | None = None) -> None:
     """Every run that is listed is whole, and its increments have their bases."""
-    catalog = Catalog(place, HOST, trusted or Trust(everybody=True))
+    catalog = Catalog(backup_store, HOST, trusted or Trust(everybody=True))
     for summary in list_runs(catalog):
         assert summary.manifest is not None, summary.error
-        found = readback.StoredRun(catalog, summary.manifest)
-        assert readback.missing_parts(found, summary.manifest.items) == []
+        stored_run = readback.StoredRun(catalog, summary.manifest)
+        assert readback.missing_parts(stored_run, summary.manifest.items) == []
         for one in summary.manifest.items:
             if one.base:
                 base = catalog.manifest(one.base)
                 assert one.label in {other.label for other in base.items}, one.base
 
 
-def weekly_chains(place: MemoryStore, clock: Clock, days: int) -> list[str]:
+def weekly_chains(backup_store: MemoryStore, clock: Clock, days: int) -> list[str]:
     """Store daily runs whose item A is full on every seventh day, and B always; return ids."""
-    made: list[str] = []
+    created: list[str] = []
     for day in range(days, 0, -1):
         clock.now = days_ago(day)
-        made.append(run_id(clock.now))
-        base = None if (days - day) % 7 == 0 else made[-2]
-        put(place, run(made[-1], [item(made[-1], "A", base=base), item(made[-1], "B")]))
+        created.append(run_id(clock.now))
+        base = None if (days - day) % 7 == 0 else created[-2]
+        put(
+            backup_store,
+            run(created[-1], [item(created[-1], "A", base=base), item(created[-1], "B")]),
+        )
     clock.now = stored_runs.NOW
-    return made
+    return created
 
 
 def test_400_daily_runs_with_weekly_bases() -> None:
     """Issue 16, shows: 7/4/12/2, planned, acted, verified."""
-    place, clock = stored_runs.memory()
-    made = weekly_chains(place, clock, 400)
-    preview, plan = clean(place, acts=False)
-    assert runs_of(place) == made
-    result, _plan = clean(place)
+    backup_store, clock = stored_runs.memory()
+    created = weekly_chains(backup_store, clock, 400)
+    preview, plan = clean(backup_store, acts=False)
+    assert runs_of(backup_store) == created
+    result, _plan = clean(backup_store)
     assert (preview.status, result.status) == (Status.OK, Status.OK)
-    left = runs_of(place)
-    assert left == [one for one in made if one not in plan.whole_runs]
-    assert 20 < len(left) < 80
-    assert left[-7:] == made[-7:]
-    assert_good(place)
-    assert clean(place)[0].items == 0
-    catalog = Catalog(place, HOST, Trust(everybody=True))
-    notes = [run_id for run_id in left if catalog.claim(run_id).manifest.cleaned]
+    remaining = runs_of(backup_store)
+    assert remaining == [one for one in created if one not in plan.whole_runs]
+    assert 20 < len(remaining) < 80
+    assert remaining[-7:] == created[-7:]
+    assert_good(backup_store)
+    assert clean(backup_store)[0].items == 0
+    catalog = Catalog(backup_store, HOST, Trust(everybody=True))
+    notes = [run_id for run_id in remaining if catalog.claim(run_id).manifest.cleaned]
     assert notes, "an increment keeps its base, and the base its other item no longer"
 
 
 @pytest.mark.parametrize("numbers", [[999_999], range(2, 10), range(1, 12)])
 def test_notes_of_others_hide_none(numbers: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are limited, and so is what is read: an item whose note nobody would read stays."""
-    place, clock = stored_runs.memory()
+    backup_store, clock = stored_runs.memory()
     monkeypatch.setattr(cleaned, "_MAX_NOTES", 10)
-    for one in weekly_chains(place, clock, 12):
+    for one in weekly_chains(backup_store, clock, 12):
         for number in numbers:
-            store.store_object(place, f"{HOST}/{cleaned.name_of(one, number)}", [b"x"])
+            store.store_object(backup_store, f"{HOST}/{cleaned.name_of(one, number)}", [b"x"])
     rules = Rules(daily=2, weekly=1, minimum=1)
-    result, plan = clean(place, rules)
+    result, plan = clean(backup_store, rules)
     partly = [one for one in plan.removals if not one.is_whole]
     assert (result.status, bool(partly)) == (Status.OK, len(numbers) < 10)
-    assert_good(place)
+    assert_good(backup_store)
 
 
 @pytest.mark.slow
@@ -138,38 +141,38 @@ def test_notes_of_others_hide_none(numbers: Sequence[int], monkeypatch: pytest.M
 )
 def test_killed_at_each_deletion(tmp_path: Path) -> None:
     def stored() -> tuple[MemoryStore, Clock]:
-        place, clock = stored_runs.memory()
-        weekly_chains(place, clock, 12)
-        return place, clock
+        backup_store, clock = stored_runs.memory()
+        weekly_chains(backup_store, clock, 12)
+        return backup_store, clock
 
     rules = Rules(daily=2, weekly=1, minimum=1)
-    whole, _clock = stored()
-    clean(whole, rules)
-    wanted = sorted(entry.name for entry in whole.entries(HOST))
+    cleaned_store, _clock = stored()
+    clean(cleaned_store, rules)
+    expected = sorted(entry.name for entry in cleaned_store.entries(HOST))
     calls = 0
     while True:
-        place, _clock = stored()
-        left = calls
+        backup_store, _clock = stored()
+        allowed_calls = calls
 
         def fault(call: str, name: str) -> None:
-            nonlocal left
+            nonlocal allowed_calls
             if call in ("remove", "publish"):
-                left -= 1
-                if left < 0:
+                allowed_calls -= 1
+                if allowed_calls < 0:
                     raise Killed
 
-        place.fault = fault
+        backup_store.fault = fault
         memory = remembered(tmp_path)
         try:
-            clean(place, rules, memory=memory)
+            clean(backup_store, rules, memory=memory)
             break
         except Killed:
             pass
-        place.fault = lambda _call, _name: None
-        assert_good(place)
-        assert clean(place, rules, memory=memory)[0].status is Status.OK
-        assert sorted(entry.name for entry in place.entries(HOST)) == wanted, calls
-        assert_good(place)
+        backup_store.fault = lambda _call, _name: None
+        assert_good(backup_store)
+        assert clean(backup_store, rules, memory=memory)[0].status is Status.OK
+        assert sorted(entry.name for entry in backup_store.entries(HOST)) == expected, calls
+        assert_good(backup_store)
         calls += 1
     assert calls > 15
 
@@ -179,91 +182,95 @@ def test_killed_at_each_deletion(tmp_path: Path) -> None:
 )
 def test_a_store_whose_listing_may_lag_behind_is_not_cleaned_up() -> None:
     clock = Clock()
-    place = MemoryStore(objects=Objects(clock))
-    daily(place, clock, 30, "A")
-    before = runs_of(place)
-    place.consistent = False
+    backup_store = MemoryStore(objects=Objects(clock))
+    daily(backup_store, clock, 30, "A")
+    before = runs_of(backup_store)
+    backup_store.consistent = False
     for by_hand, status in ((False, Status.OK), (True, Status.UNCLEAN)):
-        result, _ = clean(place, Rules(last=3), by_hand=by_hand)
+        result, _ = clean(backup_store, Rules(last=3), by_hand=by_hand)
         assert result.status is status
         assert "nothing is removed: its listing may lack" in result.message
-    assert runs_of(place) == before
+    assert runs_of(backup_store) == before
 
 
 def test_failed_runs_do_not_count() -> None:
     """C25: 5 good and 10 failed runs, KEEP_LAST 5: all 5 good ones stay."""
-    place, clock = stored_runs.memory()
-    good = daily(place, clock, 15, "A")[:5]
-    for one in runs_of(place)[5:]:
-        place.objects.remove(f"{HOST}/{one}.A.tar.000")
-    result, _plan = clean(place, Rules(last=5))
+    backup_store, clock = stored_runs.memory()
+    good = daily(backup_store, clock, 15, "A")[:5]
+    for one in runs_of(backup_store)[5:]:
+        backup_store.objects.remove(f"{HOST}/{one}.A.tar.000")
+    result, _plan = clean(backup_store, Rules(last=5))
     assert result.status is Status.OK
-    assert set(good) <= set(runs_of(place))
+    assert set(good) <= set(runs_of(backup_store))
 
 
 def test_one_failing_item_does_not_stop_the_others() -> None:
     """C26: one of the items fails for 60 days: the others are cleaned, and reports say so."""
-    place, clock = stored_runs.memory()
+    backup_store, clock = stored_runs.memory()
     names = [f"I{number}" for number in range(5)]
-    made = []
+    created = []
     for day in range(90, 0, -1):
         clock.now = days_ago(day)
-        made.append(run_id(clock.now))
+        created.append(run_id(clock.now))
         bad = day <= 60
-        items = [item(made[-1], one) for one in names if not (bad and one == "I4")]
+        items = [item(created[-1], one) for one in names if not (bad and one == "I4")]
         status = "failed" if bad else "ok"
-        put(place, run(made[-1], items, status=status, missing=("I4",) if bad else ()))
+        put(backup_store, run(created[-1], items, status=status, missing=("I4",) if bad else ()))
     clock.now = stored_runs.NOW
-    result, plan = clean(place, Rules(daily=7))
+    result, plan = clean(backup_store, Rules(daily=7))
     assert result.status is Status.OK
-    catalog = Catalog(place, HOST, Trust(everybody=True))
+    catalog = Catalog(backup_store, HOST, Trust(everybody=True))
     runs = [catalog.manifest(one) for one in catalog.run_ids]
     held = {one: [r.run_id for r in runs if one in {i.label for i in r.items}] for one in names}
-    assert held["I0"] == made[-7:]
-    assert set(made[27:30]) <= set(held["I4"])
+    assert held["I0"] == created[-7:]
+    assert set(created[27:30]) <= set(held["I4"])
     (line,) = plan.notices("")
     assert "I4 has no good copy since" in line
     assert "9 days)" in line or "60 days)" in line
-    assert_good(place)
+    assert_good(backup_store)
 
 
 @pytest.mark.parametrize("size", [0, BIG // 3])
 def test_a_source_that_became_empty_does_not_push_out_good_copies(size: int) -> None:
     """C30: a source is empty for ten nights, KEEP_LAST 7: the good copies stay."""
-    place, clock = stored_runs.memory()
-    made = []
+    backup_store, clock = stored_runs.memory()
+    created = []
     for day in range(20, 0, -1):
         clock.now = days_ago(day)
-        made.append(run_id(clock.now))
-        put(place, run(made[-1], [item(made[-1], "A", size=BIG if day > 10 else size)]))
+        created.append(run_id(clock.now))
+        put(
+            backup_store, run(created[-1], [item(created[-1], "A", size=BIG if day > 10 else size)])
+        )
     clock.now = stored_runs.NOW
-    _result, plan = clean(place, Rules(last=7))
-    assert set(made[3:]) <= set(runs_of(place))
+    _result, plan = clean(backup_store, Rules(last=7))
+    assert set(created[3:]) <= set(runs_of(backup_store))
     assert plan.plan.frozen
     assert plan.suspicious() == ["A"]  # the plan names --accept-item
-    memory = dataclasses.replace(remembered(), memory=Accepted(made[10]))
-    _result, plan = clean(place, Rules(last=7), memory=memory)
+    memory = dataclasses.replace(remembered(), memory=Accepted(created[10]))
+    _result, plan = clean(backup_store, Rules(last=7), memory=memory)
     assert not plan.suspicious()
-    assert runs_of(place) == made[-7:]
+    assert runs_of(backup_store) == created[-7:]
 
 
 def test_what_a_run_calls_suspicious_freezes_its_item() -> None:
     """The run knows more than this store: figures of other stores, thresholds of its config."""
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 9, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 9, "A")
     clock.now = days_ago(0.2)
-    made.append(run_id(clock.now))
-    marked = dataclasses.replace(item(made[-1], "A"), suspicious=("2 files",), grave=True)
-    put(place, run(made[-1], [marked]))
+    created.append(run_id(clock.now))
+    marked = dataclasses.replace(item(created[-1], "A"), suspicious=("2 files",), grave=True)
+    put(backup_store, run(created[-1], [marked]))
     clock.now = stored_runs.NOW
-    off = clean(place, Rules(last=1, minimum=1), acts=False, thresholds=lambda _section: None)[1]
+    off = clean(
+        backup_store, Rules(last=1, minimum=1), acts=False, thresholds=lambda _section: None
+    )[1]
     assert (off.suspicious(), len(off.whole_runs)) == ([], 9)  # SHRINK_CHECK
-    _result, plan = clean(place, Rules(last=1, minimum=1))
+    _result, plan = clean(backup_store, Rules(last=1, minimum=1))
     assert plan.suspicious() == ["A"]
-    assert runs_of(place) == made[-4:]
-    memory = dataclasses.replace(remembered(), memory=Accepted(made[-1]))
-    _result, plan = clean(place, Rules(last=1, minimum=1), memory=memory)
-    assert runs_of(place) == made[-1:]
+    assert runs_of(backup_store) == created[-4:]
+    memory = dataclasses.replace(remembered(), memory=Accepted(created[-1]))
+    _result, plan = clean(backup_store, Rules(last=1, minimum=1), memory=memory)
+    assert runs_of(backup_store) == created[-1:]
 
 
 class Accepted(Memory):
@@ -279,94 +286,97 @@ class Accepted(Memory):
 
 def test_a_second_acceptance_adds_to_the_first(tmp_path: Path) -> None:
     """The copies between the two are as good as those after both."""
-    place, clock = stored_runs.memory()
-    made = []
+    backup_store, clock = stored_runs.memory()
+    created = []
     for day in range(30, 0, -1):
         clock.now = days_ago(day)
-        made.append(run_id(clock.now))
+        created.append(run_id(clock.now))
         size = BIG * 64 if day > 20 else BIG * 8 if day > 10 else BIG
-        put(place, run(made[-1], [item(made[-1], "A", size=size)]))
+        put(backup_store, run(created[-1], [item(created[-1], "A", size=size)]))
     clock.now = stored_runs.NOW
     memory = remembered(tmp_path)
-    memory.accept("A", made[10])
-    memory.accept("B", made[5])
-    memory.accept("A", made[20])
-    memory.accept("A", made[20])
-    assert memory.accepted == {"A": [made[10], made[20]], "B": [made[5]]}
-    _result, plan = clean(place, Rules(last=25), memory=memory)
+    memory.accept("A", created[10])
+    memory.accept("B", created[5])
+    memory.accept("A", created[20])
+    memory.accept("A", created[20])
+    assert memory.accepted == {"A": [created[10], created[20]], "B": [created[5]]}
+    _result, plan = clean(backup_store, Rules(last=25), memory=memory)
     assert not plan.suspicious()
-    assert runs_of(place) == made[-25:]
+    assert runs_of(backup_store) == created[-25:]
 
 
 def test_an_item_that_shrinks_slowly_is_not_frozen() -> None:
     """Only one copy of each month is left of a year in which it lost a fifth in each month."""
-    place, clock = stored_runs.memory()
+    backup_store, clock = stored_runs.memory()
     days = (*range(400, 40, -30), *range(40, 10, -7), *range(10, 0, -1))
     for day in days:
         clock.now = days_ago(day)
         one = run_id(clock.now)
-        put(place, run(one, [item(one, "A", size=int((1 << 34) * 0.8 ** ((400 - day) / 30)))]))
+        put(
+            backup_store,
+            run(one, [item(one, "A", size=int((1 << 34) * 0.8 ** ((400 - day) / 30)))]),
+        )
     clock.now = stored_runs.NOW
-    _result, plan = clean(place)
+    _result, plan = clean(backup_store)
     states = [c.state for one in plan.inventory.runs for c in one.copies.values()]
     assert (set(states), plan.plan.frozen) == ({policy.State.GOOD}, ())
 
 
 def test_signed_runs_that_claim_to_be_old_push_nothing_out(key: WriterKey) -> None:
     """C27: ids of the last 8 weeks, all written today: no earlier run goes."""
-    place, clock = stored_runs.memory()
-    daily(place, clock, 100, "A", key=key)
-    clean(place, trusted=known(key))
-    before = runs_of(place)
+    backup_store, clock = stored_runs.memory()
+    daily(backup_store, clock, 100, "A", key=key)
+    clean(backup_store, trusted=trust_in(key))
+    before = runs_of(backup_store)
     for week in range(1, 9):
         one = run_id(days_ago(7 * week) + timedelta(hours=20))
-        put(place, run(one, [item(one, "A")]), key=key)
-    result, plan = clean(place, trusted=known(key))
+        put(backup_store, run(one, [item(one, "A")]), key=key)
+    result, plan = clean(backup_store, trusted=trust_in(key))
     assert result.status is Status.OK
-    assert set(before) <= set(runs_of(place))
+    assert set(before) <= set(runs_of(backup_store))
     assert len(plan.plan.named) == 8
 
 
 def test_a_hundred_signed_runs_push_nothing_out(key: WriterKey) -> None:
     """Issue 16, shows: a server that is taken over cannot make clean-up remove the last year."""
-    place, clock = stored_runs.memory()
-    daily(place, clock, 100, "A", "B", key=key)
-    clean(place, trusted=known(key))
-    before = runs_of(place)
+    backup_store, clock = stored_runs.memory()
+    daily(backup_store, clock, 100, "A", "B", key=key)
+    clean(backup_store, trusted=trust_in(key))
+    before = runs_of(backup_store)
     for minute in range(100):
         one = run_id(stored_runs.NOW - timedelta(minutes=minute))
-        put(place, run(one, [item(one, "A")], missing=("B",), status="failed"), key=key)
-    clean(place, trusted=known(key))
-    assert set(before) <= set(runs_of(place))
-    notes = Catalog(place, HOST, known(key)).notes
+        put(backup_store, run(one, [item(one, "A")], missing=("B",), status="failed"), key=key)
+    clean(backup_store, trusted=trust_in(key))
+    assert set(before) <= set(runs_of(backup_store))
+    notes = Catalog(backup_store, HOST, trust_in(key)).notes
     for one in before[:-1]:  # a note does not make clean-up remove what the rules keep
-        cleaned.note(place, HOST, one, notes.get(one, ()), ["A", "B"])
-    clean(place, trusted=known(key))
-    assert_good(place, known(key))
+        cleaned.note(backup_store, HOST, one, notes.get(one, ()), ["A", "B"])
+    clean(backup_store, trusted=trust_in(key))
+    assert_good(backup_store, trust_in(key))
 
 
 def test_runs_of_an_unknown_signer_count_for_nothing_and_stay(
     key: WriterKey, tmp_path: Path
 ) -> None:
-    place, clock = stored_runs.memory()
-    unsigned = daily(place, clock, 30, "A")[:10]
-    place, clock = stored_runs.memory()
+    backup_store, clock = stored_runs.memory()
+    unsigned = daily(backup_store, clock, 30, "A")[:10]
+    backup_store, clock = stored_runs.memory()
     for day in range(30, 0, -1):
         clock.now = days_ago(day)
         one = run_id(clock.now)
-        put(place, run(one, [item(one, "A")]), key=key if day <= 20 else None)
+        put(backup_store, run(one, [item(one, "A")]), key=key if day <= 20 else None)
     clock.now = stored_runs.NOW
     writer_key.create(tmp_path / "other.key", HOST)
     other = run_id(days_ago(0.1))
-    put(place, run(other, [item(other, "A")]), key=writer_key.read(tmp_path / "other.key"))
+    put(backup_store, run(other, [item(other, "A")]), key=writer_key.read(tmp_path / "other.key"))
     bare = run_id(days_ago(0.2))
-    put(place, run(bare, [item(bare, "A")]))
-    result, _plan = clean(place, Rules(daily=3), trusted=known(key))
+    put(backup_store, run(bare, [item(bare, "A")]))
+    result, _plan = clean(backup_store, Rules(daily=3), trusted=trust_in(key))
     assert result.status is Status.OK
-    left = runs_of(place)
-    assert {other, bare} <= set(left)
-    assert not set(unsigned) & set(left), "older than the first signed run: as good as any"
-    assert len(left) == 5
+    remaining = runs_of(backup_store)
+    assert {other, bare} <= set(remaining)
+    assert not set(unsigned) & set(remaining), "older than the first signed run: as good as any"
+    assert len(remaining) == 5
 
 
 @pytest.mark.fault(
@@ -377,43 +387,45 @@ def test_runs_of_an_unknown_signer_count_for_nothing_and_stay(
 def test_a_manifest_that_cannot_be_used_stops_clean_up(
     key: WriterKey, how: str, tmp_path: Path
 ) -> None:
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A", key=key)
-    name = f"{HOST}/{manifest.name_of(made[3])}"
-    content = b"{" if how == "spoiled" else place.objects.read(name).replace(b"test", b"tost")
-    place.objects.remove(name)
-    place.objects.create(name, content)
-    before = runs_of(place)
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A", key=key)
+    name = f"{HOST}/{manifest.name_of(created[3])}"
+    content = (
+        b"{" if how == "spoiled" else backup_store.objects.read(name).replace(b"test", b"tost")
+    )
+    backup_store.objects.remove(name)
+    backup_store.objects.create(name, content)
+    before = runs_of(backup_store)
     memory = remembered(tmp_path)
-    result, _plan = clean(place, Rules(daily=3), known(key), memory)
+    result, _plan = clean(backup_store, Rules(daily=3), trust_in(key), memory)
     assert result.status is Status.UNCLEAN
-    assert f"run {made[3]}: " in result.message
-    assert f"--discard {made[3]}" in result.hint
-    assert runs_of(place) == before
-    memory.discard(made[3])
-    assert clean(place, Rules(daily=3), known(key), memory)[0].status is Status.OK
-    assert runs_of(place) == [made[3], *made[-3:]]
-    assert place.objects.has(f"{HOST}/{made[3]}.A.tar.000")
+    assert f"run {created[3]}: " in result.message
+    assert f"--discard {created[3]}" in result.hint
+    assert runs_of(backup_store) == before
+    memory.discard(created[3])
+    assert clean(backup_store, Rules(daily=3), trust_in(key), memory)[0].status is Status.OK
+    assert runs_of(backup_store) == [created[3], *created[-3:]]
+    assert backup_store.objects.has(f"{HOST}/{created[3]}.A.tar.000")
 
 
 @pytest.mark.fault(
     "the second page of a listing fails", "clean-up removes nothing, and says so: exit code 5"
 )
 def test_a_listing_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, clock = stored_runs.memory()
-    daily(place, clock, 20, "A")
-    whole = list(place.objects.entries(HOST))
+    backup_store, clock = stored_runs.memory()
+    daily(backup_store, clock, 20, "A")
+    listing = list(backup_store.objects.entries(HOST))
 
     def entries(_folder: str) -> Iterator[StoreEntry]:
-        yield from whole[:30]
+        yield from listing[:30]
         raise StoreError("memory: page 2: connection reset")
 
-    before = runs_of(place)
-    monkeypatch.setattr(place, "entries", entries)
+    before = runs_of(backup_store)
+    monkeypatch.setattr(backup_store, "entries", entries)
     with pytest.raises(StoreError, match="page 2"):
-        clean(place)
+        clean(backup_store)
     monkeypatch.undo()
-    assert runs_of(place) == before
+    assert runs_of(backup_store) == before
 
 
 @pytest.mark.fault(
@@ -422,8 +434,8 @@ def test_a_listing_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.parametrize("days", [40, -40])
 def test_a_wrong_clock(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 60, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 60, "A")
     from tools.catalog import catalog
 
     class Wrong(catalog.datetime):  # type: ignore[name-defined,misc]
@@ -433,33 +445,33 @@ def test_a_wrong_clock(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
 
     monkeypatch.setattr(catalog, "datetime", Wrong)
     monkeypatch.setattr(cleaning, "_now", Wrong.now)
-    result, _plan = clean(place)
+    result, _plan = clean(backup_store)
     assert result.status is Status.UNCLEAN
     assert "clock" in result.message
-    assert runs_of(place) == made
+    assert runs_of(backup_store) == created
 
 
 def test_a_manifest_that_the_store_dates_in_the_future() -> None:
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 60, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 60, "A")
     clock.now = stored_runs.NOW + timedelta(days=2)
     one = run_id(stored_runs.NOW)
-    put(place, run(one, [item(one, "A")]))
+    put(backup_store, run(one, [item(one, "A")]))
     clock.now = stored_runs.NOW
-    result, _plan = clean(place)
+    result, _plan = clean(backup_store)
     assert "stored in the future" in result.message
-    assert runs_of(place)[:-1] == made
+    assert runs_of(backup_store)[:-1] == created
 
 
 def test_a_run_dated_2038_is_kept_and_named() -> None:
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
     clock.now = days_ago(5.5)
-    put(place, run("20380119_031407", [item("20380119_031407", "A")]))
+    put(backup_store, run("20380119_031407", [item("20380119_031407", "A")]))
     clock.now = stored_runs.NOW
-    result, plan = clean(place, Rules(daily=3))
+    result, plan = clean(backup_store, Rules(daily=3))
     assert result.status is Status.OK
-    assert runs_of(place) == [*made[-3:], "20380119_031407"]
+    assert runs_of(backup_store) == [*created[-3:], "20380119_031407"]
     assert plan.plan.named == ("20380119_031407",)
 
 
@@ -470,36 +482,36 @@ def test_a_run_dated_2038_is_kept_and_named() -> None:
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_credentials_that_may_not_delete(by_hand: bool) -> None:
     """C16."""
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
 
     def fault(call: str, name: str) -> None:
         if call == "remove":
             raise ForbiddenError(f"{name}: access denied")
 
-    place.fault = fault
-    result, _plan = clean(place, by_hand=by_hand, really=True)
+    backup_store.fault = fault
+    result, _plan = clean(backup_store, by_hand=by_hand, really=True)
     assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
     assert "this store keeps everything: its credentials may not delete" in result.message
-    assert runs_of(place) == made
+    assert runs_of(backup_store) == created
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_credentials_that_may_delete_some_objects(by_hand: bool) -> None:
     """A store from which runs have gone does not keep everything."""
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
 
     def fault(call: str, name: str) -> None:
         if call == "remove" and name.endswith(".tar.000"):
             raise ForbiddenError(f"{name}: access denied")
 
-    place.fault = fault
-    result, _plan = clean(place, Rules(daily=3), by_hand=by_hand, really=True)
+    backup_store.fault = fault
+    result, _plan = clean(backup_store, Rules(daily=3), by_hand=by_hand, really=True)
     assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
     assert result.message.startswith("17 runs removed, 3 runs left; the rest of the plan may not")
     assert bool(result.warnings)
-    assert runs_of(place) == made[-3:]
+    assert runs_of(backup_store) == created[-3:]
 
 
 class Bucket(MemoryStore):
@@ -520,21 +532,23 @@ class Bucket(MemoryStore):
 def test_a_versioned_bucket(versions: bool) -> None:
     """C13: removing hides the objects, and frees nothing unless versions are removed too."""
     clock = Clock()
-    place = Bucket(objects=Objects(clock))
-    daily(place, clock, 20, "A")
-    result, plan = clean(place, Rules(daily=3), versions=versions)
+    backup_store = Bucket(objects=Objects(clock))
+    daily(backup_store, clock, 20, "A")
+    result, plan = clean(backup_store, Rules(daily=3), versions=versions)
     assert result.status is Status.OK
     assert ("freed 0 B now" in result.message) is not versions
     assert result.bytes == (plan.size if versions else 0)
-    assert clean(place, Rules(daily=3), versions=versions)[0].items == 0
+    assert clean(backup_store, Rules(daily=3), versions=versions)[0].items == 0
 
 
 def test_a_disk_that_goes_during_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder lists nothing that was removed, and nothing of what stays either."""
-    place, clock = stored_runs.memory()
-    daily(place, clock, 20, "A")
-    monkeypatch.setattr(place, "remove", lambda _names: place.objects._contents.clear())
-    result, _plan = clean(place, Rules(daily=3))
+    backup_store, clock = stored_runs.memory()
+    daily(backup_store, clock, 20, "A")
+    monkeypatch.setattr(
+        backup_store, "remove", lambda _names: backup_store.objects._contents.clear()
+    )
+    result, _plan = clean(backup_store, Rules(daily=3))
     assert result.status is Status.UNCLEAN
     assert "no longer lists the runs that stay" in result.message
 
@@ -544,56 +558,62 @@ def test_an_error_midway_says_how_many_runs_went(
     monkeypatch: pytest.MonkeyPatch, listed: bool
 ) -> None:
     monkeypatch.setattr(removing, "_TOGETHER", 5)
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
     failed: list[str] = []
 
     def fault(call: str, name: str) -> None:
-        if call == "remove" and name.endswith(f"{made[7]}.manifest.json"):
+        if call == "remove" and name.endswith(f"{created[7]}.manifest.json"):
             failed.append(name)
         if failed and (call == "remove" or not listed):
             raise OSError(errno.EIO, "input/output error", name)
 
-    place.fault = fault
-    result, _plan = clean(place, Rules(daily=3))
-    place.fault = lambda *_given: None
-    gone = 20 - len(runs_of(place))
+    backup_store.fault = fault
+    result, _plan = clean(backup_store, Rules(daily=3))
+    backup_store.fault = lambda *_arguments: None
+    removed = 20 - len(runs_of(backup_store))
     assert result.status is Status.UNCLEAN
     assert "input/output error" in result.message
-    assert 5 <= gone < 17
+    assert 5 <= removed < 17
     if listed:
-        assert f"; {gone} runs of 17 removed, {20 - gone} left" in result.message
-        assert result.items == gone
+        assert f"; {removed} runs of 17 removed, {20 - removed} left" in result.message
+        assert result.items == removed
     else:
         assert "how many runs were removed is not known" in result.message
-    again = clean(place, Rules(daily=3))[0]
-    assert (again.status, again.items, runs_of(place)) == (Status.OK, 17 - gone, made[-3:])
+    again = clean(backup_store, Rules(daily=3))[0]
+    assert (again.status, again.items, runs_of(backup_store)) == (
+        Status.OK,
+        17 - removed,
+        created[-3:],
+    )
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_files_of_crashed_runs_that_stay(by_hand: bool) -> None:
     """Asked for, that is no success: a sweep of faults found exit code 0."""
-    place, clock = stored_runs.memory()
-    daily(place, clock, 5, "A")
+    backup_store, clock = stored_runs.memory()
+    daily(backup_store, clock, 5, "A")
 
     def fault(call: str, name: str) -> None:
         if call == "unfinished":
             raise OSError(errno.EIO, "Input/output error", name)
 
-    place.fault = fault
-    result, _plan = clean(place, Rules(daily=3), by_hand=by_hand)
+    backup_store.fault = fault
+    result, _plan = clean(backup_store, Rules(daily=3), by_hand=by_hand)
     assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
     assert result.message.startswith("2 runs removed, 3 runs left")
     assert ("; files of crashed runs: " in result.message) is by_hand
 
 
 def test_objects_that_stay_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
-    remove = place.remove
-    kept = f"{HOST}/{made[0]}.A.tar.000"
-    monkeypatch.setattr(place, "remove", lambda names: remove([n for n in names if n != kept]))
-    result, _plan = clean(place, Rules(daily=3))
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
+    remove = backup_store.remove
+    kept = f"{HOST}/{created[0]}.A.tar.000"
+    monkeypatch.setattr(
+        backup_store, "remove", lambda names: remove([n for n in names if n != kept])
+    )
+    result, _plan = clean(backup_store, Rules(daily=3))
     assert result.status is Status.UNCLEAN
     assert f"1 object still there, the first is {kept}" in result.message
 
@@ -602,43 +622,43 @@ def test_objects_that_stay_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_store_that_changes_between_plan_and_removal(
     monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
     planned = cleaning.planned
     calls = 0
 
-    def changing(*given: object) -> Cleaning:
+    def changing(*arguments: object) -> Cleaning:
         nonlocal calls
         calls += 1
-        found = planned(*given)  # type: ignore[arg-type]
-        name = f"{HOST}/{manifest.name_of(made[-1])}"
+        planned_cleaning = planned(*arguments)  # type: ignore[arg-type]
+        name = f"{HOST}/{manifest.name_of(created[-1])}"
         if calls > 1:
-            return found
+            return planned_cleaning
         if change == "more":
             one = run_id(stored_runs.NOW)
-            put(place, run(one, [item(one, "A")]))
+            put(backup_store, run(one, [item(one, "A")]))
         else:
-            raw = place.objects.read(name)
-            place.objects.remove(name)
+            raw = backup_store.objects.read(name)
+            backup_store.objects.remove(name)
             if change == "newest":
-                place.objects.create(name, raw.replace(b"test", b"tost"))
-        return found
+                backup_store.objects.create(name, raw.replace(b"test", b"tost"))
+        return planned_cleaning
 
     monkeypatch.setattr(cleaning, "planned", changing)
     if change == "more":
-        result, plan = clean(place, Rules(daily=3))
+        result, plan = clean(backup_store, Rules(daily=3))
         assert (result.status, calls) == (Status.OK, 2)
         assert len(plan.inventory.runs) == 21
         return
     with pytest.raises(StoreError, match="nothing was removed"):
-        clean(place, Rules(daily=3))
-    assert len(runs_of(place)) == 20 - (change == "gone")
+        clean(backup_store, Rules(daily=3))
+    assert len(runs_of(backup_store)) == 20 - (change == "gone")
 
 
 def test_a_store_without_runs() -> None:
     """The folder of a disk that is not mounted, or another host."""
-    place, _clock = stored_runs.memory()
-    result, _plan = clean(place, by_hand=True)
+    backup_store, _clock = stored_runs.memory()
+    result, _plan = clean(backup_store, by_hand=True)
     assert (result.status, result.message) == (
         Status.OK,
         f"no runs of host {HOST}: no run was removed",
@@ -648,97 +668,102 @@ def test_a_store_without_runs() -> None:
 
 def test_two_clean_ups_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has listed runs which the other removes lists them again."""
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
     plan, listed = candidates.read, list[int]()
 
     def overtaken(catalog: Catalog, known: candidates.Known) -> candidates.Candidates:
         listed.append(len(catalog.run_ids))
         if len(listed) == 1:
-            clean(place, Rules(daily=3))
+            clean(backup_store, Rules(daily=3))
         return plan(catalog, known)
 
     monkeypatch.setattr(candidates, "read", overtaken)
-    result, _plan = clean(place, Rules(daily=3))
+    result, _plan = clean(backup_store, Rules(daily=3))
     assert (result.status, result.items, listed) == (Status.OK, 0, [20, 20, 3])
-    assert runs_of(place) == made[-3:]
+    assert runs_of(backup_store) == created[-3:]
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_clean_up_while_another_one_removes(tmp_path: Path, by_hand: bool) -> None:
     """Both would report the same bytes as freed."""
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
     memory = remembered(tmp_path)
     with memory.alone():
-        result, _plan = clean(place, Rules(daily=3), memory=memory, by_hand=by_hand, really=True)
+        result, _plan = clean(
+            backup_store, Rules(daily=3), memory=memory, by_hand=by_hand, really=True
+        )
     assert result.status is (Status.UNCLEAN if by_hand else Status.OK)
     assert "another clean-up of this store is in progress" in result.message
-    assert (result.bytes, runs_of(place)) == (0, made)
-    assert clean(place, Rules(daily=3), memory=memory)[0].items == 17
+    assert (result.bytes, runs_of(backup_store)) == (0, created)
+    assert clean(backup_store, Rules(daily=3), memory=memory)[0].items == 17
 
 
 def test_pinned_runs_stay_and_no_rule_removes_nothing() -> None:
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 20, "A")
-    assert clean(place, Rules())[0].items == 0
-    cleaned.pin(place, HOST, made[2], "")
-    clean(place, Rules(daily=3))
-    assert runs_of(place) == [made[2], *made[-3:]]
-    cleaned.unpin(place, HOST, made[2])
-    clean(place, Rules(daily=3))
-    assert runs_of(place) == made[-3:]
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 20, "A")
+    assert clean(backup_store, Rules())[0].items == 0
+    cleaned.pin(backup_store, HOST, created[2], "")
+    clean(backup_store, Rules(daily=3))
+    assert runs_of(backup_store) == [created[2], *created[-3:]]
+    cleaned.unpin(backup_store, HOST, created[2])
+    clean(backup_store, Rules(daily=3))
+    assert runs_of(backup_store) == created[-3:]
 
 
 def test_without_a_rule_the_operator_is_told_why_nothing_goes() -> None:
-    place, clock = stored_runs.memory()
+    backup_store, clock = stored_runs.memory()
     clock.now = days_ago(1)
-    made = run_id(clock.now)
-    put(place, run(made, [item(made, "A")]))
+    only_run = run_id(clock.now)
+    put(backup_store, run(only_run, [item(only_run, "A")]))
     clock.now = stored_runs.NOW
     for acts in (False, True):
-        result, _plan = clean(place, Rules(), by_hand=True, acts=acts)
+        result, _plan = clean(backup_store, Rules(), by_hand=True, acts=acts)
         assert result.hint.startswith("No rule is set: ")
-    assert clean(place, Rules())[0].hint == ""  # a section is no operator
+    assert clean(backup_store, Rules())[0].hint == ""  # a section is no operator
 
 
 def test_an_item_that_left_the_config_goes_when_it_is_forgotten(tmp_path: Path) -> None:
-    place, clock = stored_runs.memory()
-    made = []
+    backup_store, clock = stored_runs.memory()
+    created = []
     for day in range(60, 0, -1):
         clock.now = days_ago(day)
-        made.append(run_id(clock.now))
+        created.append(run_id(clock.now))
         items = ["A", "B"] if day > 40 else ["A"]
-        put(place, run(made[-1], [item(made[-1], one) for one in items]))
+        put(backup_store, run(created[-1], [item(created[-1], one) for one in items]))
     clock.now = stored_runs.NOW
     memory = remembered(tmp_path)
     rules = Rules(daily=3, monthly=6)
-    _result, plan = clean(place, rules, memory=memory)
+    _result, plan = clean(backup_store, rules, memory=memory)
     (line,) = plan.notices("")
     assert "B has not been backed up for" in line
     assert "--forget-item B" in line
-    assert any(".B." in entry.name for entry in place.entries(HOST))
-    memory.forget("B", made[19])
-    result, plan = clean(place, rules, memory=memory)
+    assert any(".B." in entry.name for entry in backup_store.entries(HOST))
+    memory.forget("B", created[19])
+    result, plan = clean(backup_store, rules, memory=memory)
     assert (result.status, plan.notices("")) == (Status.OK, [])
-    assert not [entry.name for entry in place.entries(HOST) if ".B." in entry.name]
-    assert_good(place)
+    assert not [entry.name for entry in backup_store.entries(HOST) if ".B." in entry.name]
+    assert_good(backup_store)
     assert policy.State.GOOD in {c.state for r in plan.inventory.runs for c in r.copies.values()}
 
 
 def test_a_forgotten_item_that_came_back_is_kept_as_any_other(tmp_path: Path) -> None:
     """Else one run without it, of a broken-in server as well, would let all of its copies go."""
-    place, clock = stored_runs.memory()
-    made = []
+    backup_store, clock = stored_runs.memory()
+    created = []
     for day in range(30, 0, -1):
         clock.now = days_ago(day)
-        made.append(run_id(clock.now))
+        created.append(run_id(clock.now))
         without = 20 > day > 10 or day == 1
-        put(place, run(made[-1], [item(made[-1], one) for one in ("A" if without else "AB")]))
+        put(
+            backup_store,
+            run(created[-1], [item(created[-1], one) for one in ("A" if without else "AB")]),
+        )
     clock.now = stored_runs.NOW
     memory = remembered(tmp_path)
-    memory.forget("B", made[10])
-    _result, plan = clean(place, memory=memory)
+    memory.forget("B", created[10])
+    _result, plan = clean(backup_store, memory=memory)
     kept = [one for one in plan.plan.decisions if one.keep and one.key[1] == "B"]
     assert len(kept) > len(plan.inventory.runs) // 3
     assert [one.key[1] for one in plan.plan.frozen] == ["B"]
@@ -746,44 +771,44 @@ def test_a_forgotten_item_that_came_back_is_kept_as_any_other(tmp_path: Path) ->
 
 def test_a_run_that_was_to_go_keeps_its_signature(key: WriterKey, tmp_path: Path) -> None:
     """A clean-up was killed, and the runs that are left have been pinned since."""
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 12, "A", key=key)
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 12, "A", key=key)
 
     def fault(call: str, name: str) -> None:
-        if call == "remove" and made[2] in name:
+        if call == "remove" and created[2] in name:
             raise Killed
 
-    place.fault = fault
+    backup_store.fault = fault
     memory = remembered(tmp_path)
     with pytest.raises(Killed):
-        clean(place, Rules(daily=3), known(key), memory)
-    place.fault = lambda _call, _name: None
-    left = runs_of(place)
-    for one in left:
-        cleaned.pin(place, HOST, one, "")
-    assert clean(place, Rules(daily=3), known(key), memory)[0].status is Status.OK
-    assert runs_of(place) == left
-    assert_good(place, known(key))
+        clean(backup_store, Rules(daily=3), trust_in(key), memory)
+    backup_store.fault = lambda _call, _name: None
+    remaining = runs_of(backup_store)
+    for one in remaining:
+        cleaned.pin(backup_store, HOST, one, "")
+    assert clean(backup_store, Rules(daily=3), trust_in(key), memory)[0].status is Status.OK
+    assert runs_of(backup_store) == remaining
+    assert_good(backup_store, trust_in(key))
 
 
 def test_a_run_that_is_copied_back_keeps_its_parts(tmp_path: Path) -> None:
     """A clean-up was killed, and a copy of one of its runs from another store has begun."""
-    place, clock = stored_runs.memory()
-    made = daily(place, clock, 12, "A")
+    backup_store, clock = stored_runs.memory()
+    created = daily(backup_store, clock, 12, "A")
 
     def fault(call: str, name: str) -> None:
         if call == "remove" and name.endswith(".tar.000"):
             raise Killed
 
-    place.fault = fault
+    backup_store.fault = fault
     memory = remembered(tmp_path)
     with pytest.raises(Killed):
-        clean(place, Rules(daily=3), memory=memory)
-    place.fault = lambda _call, _name: None
-    markers.create_marker(place, HOST, made[8], copy=True)
-    assert clean(place, Rules(daily=3), memory=memory)[0].status is Status.OK
-    parts = [e.name for e in place.entries(HOST) if e.name.endswith(".tar.000")]
-    assert [run_ids.run_in(name.rpartition("/")[2]) for name in parts] == made[8:]
+        clean(backup_store, Rules(daily=3), memory=memory)
+    backup_store.fault = lambda _call, _name: None
+    markers.create_marker(backup_store, HOST, created[8], copy=True)
+    assert clean(backup_store, Rules(daily=3), memory=memory)[0].status is Status.OK
+    parts = [e.name for e in backup_store.entries(HOST) if e.name.endswith(".tar.000")]
+    assert [run_ids.run_in(name.rpartition("/")[2]) for name in parts] == created[8:]
 
 
 class Locked(Bucket):
@@ -799,26 +824,26 @@ class Locked(Bucket):
 
 
 def test_runs_that_are_locked_stay_with_their_bases() -> None:
-    place = Locked(objects=Objects(clock := Clock()))
-    made = weekly_chains(place, clock, 21)
-    place.locked = made[10:]
-    result, _plan = clean(place, Rules(daily=1, minimum=1), versions=True)
+    backup_store = Locked(objects=Objects(clock := Clock()))
+    created = weekly_chains(backup_store, clock, 21)
+    backup_store.locked = created[10:]
+    result, _plan = clean(backup_store, Rules(daily=1, minimum=1), versions=True)
     assert result.status is Status.OK
     assert "may not be removed yet" in result.message
     assert "locked until 2038-01-01" in result.warnings[0]
-    assert_good(place)
-    assert runs_of(place) == made[7:]
+    assert_good(backup_store)
+    assert runs_of(backup_store) == created[7:]
 
 
 def test_runs_that_take_days_are_no_wrong_clock() -> None:
-    place, clock = stored_runs.memory()
+    backup_store, clock = stored_runs.memory()
     for day in range(20, 0, -2):
         clock.now = days_ago(day)
         one = run_id(clock.now - timedelta(hours=30))
         end = run_ids.stamp(clock.now)
-        put(place, run(one, [item(one, "A")], end=end))
+        put(backup_store, run(one, [item(one, "A")], end=end))
     clock.now = stored_runs.NOW
-    result, plan = clean(place, Rules(daily=3))
+    result, plan = clean(backup_store, Rules(daily=3))
     assert result.status is Status.OK
     assert len(plan.plan.named) == 10
 
@@ -835,27 +860,27 @@ def test_what_is_about_to_go_is_remembered_in_bounds(tmp_path: Path) -> None:
 
 def test_staged_parts_of_a_killed_clean_up_are_removed_by_the_next(tmp_path: Path) -> None:
     """Their names tell nothing: the state folder remembers them."""
-    place, clock = stored_runs.memory()
+    backup_store, clock = stored_runs.memory()
     for day in range(12, 0, -1):
         clock.now = days_ago(day)
         one = run_id(clock.now)
         staged = item(one, "A")
         parts = (dataclasses.replace(staged.parts[0], name=f"files-{day}.tar.gz.crypt.000"),)
-        put(place, run(one, [dataclasses.replace(staged, parts=parts)], mode="staged"))
+        put(backup_store, run(one, [dataclasses.replace(staged, parts=parts)], mode="staged"))
     clock.now = stored_runs.NOW
 
     def fault(call: str, name: str) -> None:
         if call == "remove" and "files-8." in name:
             raise Killed
 
-    place.fault = fault
+    backup_store.fault = fault
     memory = remembered(tmp_path)
     with pytest.raises(Killed):
-        clean(place, Rules(daily=3), memory=memory)
-    place.fault = lambda _call, _name: None
-    assert clean(place, Rules(daily=3), memory=memory)[0].status is Status.OK
-    left = [entry.name for entry in place.entries(HOST) if "files-" in entry.name]
-    assert left == [f"{HOST}/files-{day}.tar.gz.crypt.000" for day in (1, 2, 3)]
+        clean(backup_store, Rules(daily=3), memory=memory)
+    backup_store.fault = lambda _call, _name: None
+    assert clean(backup_store, Rules(daily=3), memory=memory)[0].status is Status.OK
+    remaining = [entry.name for entry in backup_store.entries(HOST) if "files-" in entry.name]
+    assert remaining == [f"{HOST}/files-{day}.tar.gz.crypt.000" for day in (1, 2, 3)]
 
 
 @pytest.mark.fault(
@@ -863,16 +888,16 @@ def test_staged_parts_of_a_killed_clean_up_are_removed_by_the_next(tmp_path: Pat
     "the plan and the report name the first, and count the others",
 )
 def test_thousands_of_junk_manifests(capsys: pytest.CaptureFixture[str]) -> None:
-    place, clock = stored_runs.memory()
-    daily(place, clock, 3, "FILESET")
+    backup_store, clock = stored_runs.memory()
+    daily(backup_store, clock, 3, "FILESET")
     for number in range(300):
         junk = f"{HOST}/20200101_{number // 60:02}{number % 60:02}00.manifest.json"
-        store.store_object(place, junk, [b"junk"])
-    result, plan = clean(place, RULES, acts=False)
+        store.store_object(backup_store, junk, [b"junk"])
+    result, plan = clean(backup_store, RULES, acts=False)
     lines.show(plan)
-    shown = capsys.readouterr()
+    output = capsys.readouterr()
     assert len(result.warnings) <= 2 * cleaning.FEW
-    assert len(shown.out) + len(shown.err) < 5_000
-    assert "note: 290 more runs that cannot be used: restore.py --list shows all" in shown.err
-    assert "note: 300 manifests that cannot be used: " in shown.err
-    assert "(291 more)" in shown.err
+    assert len(output.out) + len(output.err) < 5_000
+    assert "note: 290 more runs that cannot be used: restore.py --list shows all" in output.err
+    assert "note: 300 manifests that cannot be used: " in output.err
+    assert "(291 more)" in output.err

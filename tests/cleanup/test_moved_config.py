@@ -8,7 +8,7 @@ import pytest
 
 from cleanup import cleaning, moved_config
 from cleanup.cleaning import Order
-from cleanup.moved_config import Adopted
+from cleanup.moved_config import Adopted, EarlierConfig
 from cleanup.policy import Rules
 from cleanup.remembered import Remembered
 from tests import stored_runs
@@ -26,79 +26,84 @@ OLD, NEW = "/root/conf.json", "/etc/nc-backup-py/conf.json"
 
 def moved(*labels: str) -> tuple[MemoryStore, list[Manifest]]:
     """Return a store of 60 daily runs whose config was moved after the first 40, and its runs."""
-    place, clock = stored_runs.memory()
+    memory_store, clock = stored_runs.memory()
     runs = []
     for day in range(60, 0, -1):
         clock.now = days_ago(day)
-        made = run_id(clock.now)
+        this_run = run_id(clock.now)
         config = ("old", OLD) if day > 20 else ("new", NEW)
-        items = [item(made, label) for label in (labels if day > 20 and labels else ("A", "B"))]
-        runs.append(run(made, items, config_id=config[0], config_file=config[1]))
-        put(place, runs[-1])
+        items = [item(this_run, label) for label in (labels if day > 20 and labels else ("A", "B"))]
+        runs.append(run(this_run, items, config_id=config[0], config_file=config[1]))
+        put(memory_store, runs[-1])
     clock.now = stored_runs.NOW
-    return place, runs
+    return memory_store, runs
 
 
-def clean(place: MemoryStore, memory: Remembered, config_id: str = "new") -> list[str]:
+def clean(memory_store: MemoryStore, memory: Remembered, config_id: str = "new") -> list[str]:
     """Clean up; return what reports say."""
-    catalog = Catalog(place, HOST, Trust(everybody=True))
+    catalog = Catalog(memory_store, HOST, Trust(everybody=True))
     order = Order(RULES, acts=True, config_id=config_id)
     return cleaning.clean(catalog, order, memory)[1].notices(config_id)
 
 
-def ids(place: MemoryStore) -> list[str]:
-    return list(Catalog(place, HOST, Trust()).run_ids)
+def ids(memory_store: MemoryStore) -> list[str]:
+    return list(Catalog(memory_store, HOST, Trust()).run_ids)
+
+
+def test_the_path_of_another_config_is_quoted() -> None:
+    line = EarlierConfig("/etc/a;$(id)", "20260101_000000").line()
+    assert line.endswith("cleanup.py --adopt-config '/etc/a;$(id)'")
 
 
 def test_runs_of_the_earlier_path_stay_until_they_are_adopted(tmp_path: Path) -> None:
-    place, runs = moved()
+    memory_store, runs = moved()
     memory = Remembered(Memory(tmp_path), "memory", HOST)
-    (line,) = clean(place, memory)
-    left = [one.run_id for one in runs[:40] if one.run_id in ids(place)]
-    assert len(left) >= 3
-    assert f"the runs of the config {OLD} count separately, the newest is {left[-1]}" in line
+    (line,) = clean(memory_store, memory)
+    remaining = [one.run_id for one in runs[:40] if one.run_id in ids(memory_store)]
+    assert len(remaining) >= 3
+    assert f"the runs of the config {OLD} count separately, the newest is {remaining[-1]}" in line
     assert line.endswith(f"cleanup.py --adopt-config {OLD}")
     old, adopted = moved_config.adoption(runs, "new", OLD)
     assert (old, adopted) == ("old", Adopted("new", runs[39].run_id))
     memory.adopt(old, adopted)
-    assert clean(place, memory) == []
-    assert not {one.run_id for one in runs[:40]} & set(ids(place))
-    assert runs[-1].run_id in ids(place)
+    assert clean(memory_store, memory) == []
+    assert not {one.run_id for one in runs[:40]} & set(ids(memory_store))
+    assert runs[-1].run_id in ids(memory_store)
 
 
 def test_another_config_is_not_named() -> None:
     """It has no item of the same name, or it is in use."""
     memory = Remembered(Memory(None), "memory", HOST)
-    place, _runs = moved("OTHER")
-    assert clean(place, memory) == []
-    place, _runs = moved()
-    assert clean(place, memory, "old") == []
-    assert clean(place, memory, "") == []
+    memory_store, _runs = moved("OTHER")
+    assert clean(memory_store, memory) == []
+    memory_store, _runs = moved()
+    assert clean(memory_store, memory, "old") == []
+    assert clean(memory_store, memory, "") == []
 
 
 def test_later_runs_of_an_adopted_config_count_for_themselves() -> None:
     chain = {"old": Adopted("new", "20260101_000000"), "new": Adopted("newest", "20260201_000000")}
-    made = [run(f"2026{month}_000000", [], config_id="old") for month in ("0101", "0102")]
-    assert [moved_config.config_of(one, chain) for one in made] == ["newest", "old"]
+    runs = [run(f"2026{month}_000000", [], config_id="old") for month in ("0101", "0102")]
+    assert [moved_config.config_of(one, chain) for one in runs] == ["newest", "old"]
     circle = {"old": Adopted("new", "2027"), "new": Adopted("old", "2027")}
-    assert moved_config.config_of(made[0], circle) == "old"
+    assert moved_config.config_of(runs[0], circle) == "old"
 
 
 @pytest.mark.parametrize(
-    ("own", "file", "problem"),
+    ("config_id", "file", "problem"),
     [
         ("new", NEW, "is the config of -c"),
         ("old", NEW, "after the first run of this config"),
         ("third", OLD, "this config has no run yet"),
     ],
 )
-def test_what_cannot_be_adopted(own: str, file: str, problem: str) -> None:
-    _place, runs = moved()
+def test_what_cannot_be_adopted(config_id: str, file: str, problem: str) -> None:
+    _store, runs = moved()
     with pytest.raises(ConfigError, match=problem) as caught:
-        moved_config.adoption(runs, own, file)
+        moved_config.adoption(runs, config_id, file)
     assert caught.value.hint
     with pytest.raises(LookupError):
-        moved_config.adoption(runs, own, "/elsewhere")
+        moved_config.adoption(runs, config_id, "/elsewhere")
 
 
 def test_the_memory_takes_nothing_else(tmp_path: Path) -> None:

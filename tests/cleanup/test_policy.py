@@ -64,8 +64,8 @@ def test_a_hostile_server_pushes_nothing_out(state: State) -> None:
     copies = {"db": Copy(state, stored=True, section="S")}
     begins = (case.now - timedelta(seconds=number) for number in range(100))
     forged = [run(begin, copies, case.now) for begin in begins]
-    left = [one for one in case.runs if one.run_id in before]
-    after = kept(policy.plan([*left, *forged], case.rules, case.now))
+    remaining = [one for one in case.runs if one.run_id in before]
+    after = kept(policy.plan([*remaining, *forged], case.rules, case.now))
     assert before <= after
     assert 12 + 7 < len(before) <= 12 + 7 + 4 + 2
 
@@ -134,20 +134,20 @@ def test_pinned_runs_and_runs_with_a_problem_stay() -> None:
     assert kept(plan) == {runs[1].run_id, runs[2].run_id, runs[-1].run_id}
 
 
-def gone(*names: str) -> History:
+def dropped_item(*names: str) -> History:
     """An item that is not in the newest runs, and that nobody wants any more."""
     case = retention_cases.gone_item()
     return replace(case, rules=replace(case.rules, forgotten=frozenset(names)))
 
 
 def test_a_forgotten_item_goes() -> None:
-    plan = gone("S/old").plan()
+    plan = dropped_item("S/old").plan()
     assert not [one for one in plan.decisions if one.key[1] == "S/old" and one.keep]
     assert not plan.frozen
 
 
 def test_an_item_that_the_newest_run_has_cannot_be_forgotten() -> None:
-    assert gone("S/db", "S/old").plan().decisions == gone("S/old").plan().decisions
+    assert dropped_item("S/db", "S/old").plan().decisions == dropped_item("S/old").plan().decisions
 
 
 def test_a_run_without_copies_goes() -> None:
@@ -158,12 +158,12 @@ def test_a_run_without_copies_goes() -> None:
 def cleaned_each_day(days: int) -> History:
     """An item that failed from the fifth day on, in a store that is cleaned after each run."""
     rules = Rules(daily=3)
-    left: list[policy.Run] = []
+    remaining: list[policy.Run] = []
     for one in daily("2026-11-01", days, lambda day: {"db": (GOOD, FAILED)[day > 3], "etc": GOOD}):
-        left.append(one)
-        stays = kept(policy.plan(left, rules, one.stored))
-        left = [run for run in left if run.run_id in stays]
-    return history(left, rules)
+        remaining.append(one)
+        stays = kept(policy.plan(remaining, rules, one.stored))
+        remaining = [run for run in remaining if run.run_id in stays]
+    return history(remaining, rules)
 
 
 def test_a_freeze_begins_with_the_first_failed_run() -> None:

@@ -21,9 +21,9 @@ DOCUMENTED = {
 }
 
 
-def read(**given: object) -> Rules:
+def read(**keys: object) -> Rules:
     """Return the rules that the keys of a section make."""
-    return rules.rules(options.fill(Retention, options.texts(Retention, given)))
+    return rules.rules(options.fill(Retention, options.texts(Retention, keys)))
 
 
 def test_the_documented_dictionary() -> None:
@@ -31,7 +31,7 @@ def test_the_documented_dictionary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("keys", "expected"),
     [
         ({}, Rules()),
         ({"KEEP": {}}, Rules()),
@@ -50,12 +50,12 @@ def test_the_documented_dictionary() -> None:
         ({"TIMEZONE": "Europe/Berlin"}, Rules(timezone=zoneinfo.ZoneInfo("Europe/Berlin"))),
     ],
 )
-def test_keys(given: dict[str, object], expected: Rules) -> None:
-    assert read(**given) == expected
+def test_keys(keys: dict[str, object], expected: Rules) -> None:
+    assert read(**keys) == expected
 
 
 @pytest.mark.parametrize(
-    ("given", "problem", "hint"),
+    ("keys", "problem", "hint"),
     [
         ({"KEEP": {"WEEKLY": {"NUMBER": 2, "DAY": 9}}}, "KEEP.WEEKLY.DAY: 9 is not", "7 (Sunday)"),
         ({"KEEP": {"MONTHLY": {"NUMBER": 2, "DAY": 0}}}, "KEEP.MONTHLY.DAY: 0 is", "1 to 31"),
@@ -80,9 +80,9 @@ def test_keys(given: dict[str, object], expected: Rules) -> None:
         ({"TIMEZONE": "../../etc/passwd"}, "TIMEZONE: ../../etc/passwd: no such", "UTC"),
     ],
 )
-def test_bad_keys(given: dict[str, object], problem: str, hint: str) -> None:
+def test_bad_keys(keys: dict[str, object], problem: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read(**given)
+        read(**keys)
     assert str(caught.value).startswith(problem)
     assert "\n" not in str(caught.value)
     assert hint in caught.value.hint
@@ -101,5 +101,5 @@ def test_a_system_without_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_dictionary_on_a_command_line() -> None:
-    given = options.parse(Retention, ["--KEEP", json.dumps(DOCUMENTED), "--KEEP_LAST", "2"])
-    assert rules.rules(given) == Rules(last=2, daily=7, weekly=2, monthly=2)
+    retention = options.parse(Retention, ["--KEEP", json.dumps(DOCUMENTED), "--KEEP_LAST", "2"])
+    assert rules.rules(retention) == Rules(last=2, daily=7, weekly=2, monthly=2)

@@ -20,27 +20,27 @@ HOST = "srv-test"
 
 def older(system: System, days: int, **fields: Any) -> list[str]:
     """Store signed runs of the last days, as this config made them; return their ids."""
-    place = local_store.LocalStore(system.store)
+    local = local_store.LocalStore(system.store)
     key = writer_key.read(system.writer_key)
     folder = system.store / HOST
-    made = []
+    created = []
     for day in range(days, 0, -1):
         moment = stored_runs.days_ago(day)
-        made.append(stored_runs.run_id(moment))
-        items = [stored_runs.item(made[-1], "FILESET")]
-        run = stored_runs.run(made[-1], items, **fields)
+        created.append(stored_runs.run_id(moment))
+        items = [stored_runs.item(created[-1], "FILESET")]
+        run = stored_runs.run(created[-1], items, **fields)
         config_id = identity.config_id(system.conf)
         run = manifest.Manifest(**{**vars(run), "host": HOST, "config_id": config_id})
-        stored_runs.put(place, run, key=key)
-        stored_runs.age(folder, moment, made[-1])
-    return made
+        stored_runs.put(local, run, key=key)
+        stored_runs.age(folder, moment, created[-1])
+    return created
 
 
-def by_hand(system: System, *words: str, code: int = 0, bare: bool = False) -> str:
+def by_hand(system: System, *arguments: str, code: int = 0, bare: bool = False) -> str:
     """Run cleanup.py with this config; it must end with this code. Return what it printed."""
     program = str(project.ROOT / "cleanup/cleanup.py")
     config = () if bare else ("-c", str(system.conf))
-    done = starter.run([program, *config, *words], os.environ, timeout=120)
+    done = starter.run([program, *config, *arguments], os.environ, timeout=120)
     text = (done.stdout + done.stderr).decode()
     assert done.returncode == code, text
     assert "Traceback" not in text
@@ -54,8 +54,8 @@ def runs(system: System) -> list[str]:
 
 def section(result: dict[str, Any], name: str = "CLEANUP") -> dict[str, Any]:
     """The result of one section."""
-    (found,) = [one for one in result["sections"] if one["name"] == name]
-    return dict(found)
+    (entry,) = [one for one in result["sections"] if one["name"] == name]
+    return dict(entry)
 
 
 def cleaning(system: System, **keys: Any) -> None:
@@ -83,9 +83,9 @@ def test_a_failed_section_is_no_failed_backup(system: System) -> None:
     spoiled.chmod(0o600)
     spoiled.write_text("{")
     result = system.result()
-    found = section(result)
-    assert (result["exit_code"], found["status"]) == (5, "unclean")
-    assert f"run {old[0]}: " in found["message"]
+    entry = section(result)
+    assert (result["exit_code"], entry["status"]) == (5, "unclean")
+    assert f"run {old[0]}: " in entry["message"]
     assert runs(system) == [*old, result["run_id"]]
     text = by_hand(system, "--discard", old[0])
     assert "3 runs would be removed" in text
@@ -96,9 +96,9 @@ def test_a_failed_section_is_no_failed_backup(system: System) -> None:
 
 def test_a_store_without_the_manifest_of_this_run_is_not_cleaned_up(system: System) -> None:
     (system.source / "file").write_text("content")
-    place = system.folder / "second"
-    place.write_text("no folder")
-    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(place))
+    not_a_folder = system.folder / "second"
+    not_a_folder.write_text("no folder")
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(not_a_folder))
     second["REQUIRED"] = "False"
     rules = execute("cleanup", KEEP_DAILY="3")
     system.configure(system.short(SECOND=second, CLEANUP=rules), STREAM="False")
@@ -132,8 +132,8 @@ def test_by_hand(system: System) -> None:
     assert "no run is signed by a known signer" in by_hand(system, *bare, bare=True, code=5)
     signers = system.folder / "signers"
     signers.write_text(f"{system.signer}\n")
-    known = (*bare, "--signer", str(signers), "--confirm", "--yes-really")
-    assert "3 runs removed, 1 run left" in by_hand(system, *known, bare=True)
+    with_signer = (*bare, "--signer", str(signers), "--confirm", "--yes-really")
+    assert "3 runs removed, 1 run left" in by_hand(system, *with_signer, bare=True)
     assert runs(system) == old[-1:]
     text = by_hand(system, "--pin", "20200101_000000", code=2)
     assert "no run 20200101_000000 of host srv-test" in text
@@ -143,8 +143,8 @@ def test_by_hand(system: System) -> None:
     assert "0 runs left" in text
     assert "hint: Check --hostname, and whether the disk is mounted." in text
     system.store.rename(system.folder / "away")
-    for words in ((), ("--confirm",), ("--pin", old[-1])):
-        text = by_hand(system, *words, code=1)
+    for arguments in ((), ("--confirm",), ("--pin", old[-1])):
+        text = by_hand(system, *arguments, code=1)
         assert f"{system.store}: no such file or directory" in text
         assert "Mount the disk" in text
     assert not system.store.exists()
@@ -172,12 +172,12 @@ def test_an_item_that_has_failed_for_long_comes_first_in_the_report(system: Syst
     rules = execute("cleanup", KEEP_DAILY="3")
     system.configure({**sections, **system.short(CLEANUP=rules)}, STREAM="True")
     old = older(system, 40)
-    place = local_store.LocalStore(system.store)
+    local = local_store.LocalStore(system.store)
     run = stored_runs.run(stored_runs.run_id(stored_runs.days_ago(40.5)), [])
     item = stored_runs.item(run.run_id, "GONE")
     fields = {"host": HOST, "items": (item,), "config_id": identity.config_id(system.conf)}
     stored_runs.put(
-        place, manifest.Manifest(**{**vars(run), **fields}), key=writer_key.read(system.writer_key)
+        local, manifest.Manifest(**{**vars(run), **fields}), key=writer_key.read(system.writer_key)
     )
     stored_runs.age(system.store / HOST, stored_runs.days_ago(40.5), run.run_id)
     result = system.result()
@@ -203,10 +203,10 @@ def test_a_section_that_removes_nothing_says_why(
 
     keep = {"KEEP": '{"DAILY": {"NUMBER": "7"}}'} if keys else {}
     cleaning(system)
-    given = options.fill(
+    cleanup_options = options.fill(
         cleanup.Options, {**keys, **keep, "CONF": str(system.conf), "ALLOW_ROOT": "True"}
     )
-    result = cleanup.work(given)
+    result = cleanup.work(cleanup_options)
     assert (result.status.value, result.message) == ("ok", f"nothing is removed: {why}")
 
 
@@ -217,8 +217,8 @@ def test_the_documented_bucket_chooses_the_store() -> None:
     path = project.ROOT / "conf/examples/several-stores.json"
     config = loading.load(path, insecure=True)
     sections = stores.named(config, "")
-    found, why = stores.of_bucket(config, sections, "backups-of-acme", "servers/srv-web1/")
-    assert ([entry.name for entry in found], why) == (["STORAGE_S3"], "")
-    found, why = stores.of_bucket(config, sections, "backups-of-acme", "srv-web1/")
-    assert found == []
+    chosen, why = stores.of_bucket(config, sections, "backups-of-acme", "servers/srv-web1/")
+    assert ([entry.name for entry in chosen], why) == (["STORAGE_S3"], "")
+    chosen, why = stores.of_bucket(config, sections, "backups-of-acme", "srv-web1/")
+    assert chosen == []
     assert "PREFIX srv-web1/ is not the folder of this host in STORAGE_S3" in why

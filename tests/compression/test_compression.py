@@ -25,9 +25,9 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def run(work: Path, *words: object, code: int = 0, private: str = "[]") -> str:
+def run(work: Path, *arguments: object, code: int = 0, private: str = "[]") -> str:
     return module_output(
-        "compression", "--WORK_FOLDER", work, *words, code=code, NC_BACKUP_PRIVATE=private
+        "compression", "--WORK_FOLDER", work, *arguments, code=code, NC_BACKUP_PRIVATE=private
     )
 
 
@@ -37,7 +37,7 @@ def names(work: Path) -> list[str]:
 
 @pytest.mark.needs("zstd", "gzip", "xz")
 @pytest.mark.parametrize(
-    ("words", "ending", "program"),
+    ("arguments", "ending", "program"),
     [
         ((), ".zst", "zstd"),
         (("--ALGORITHM", "gzip", "--LEVEL", "1"), ".gz", "gzip"),
@@ -46,13 +46,13 @@ def names(work: Path) -> list[str]:
     ],
 )
 def test_each_file_by_itself_and_the_source_is_removed(
-    work: Path, words: tuple[str, ...], ending: str, program: str
+    work: Path, arguments: tuple[str, ...], ending: str, program: str
 ) -> None:
-    run(work, *words)
+    run(work, *arguments)
     assert names(work) == [f"a.tar{ending}"]
-    made = work / "compressed" / f"a.tar{ending}"
+    compressed = work / "compressed" / f"a.tar{ending}"
     assert (
-        subprocess.run([program, "-dc", str(made)], capture_output=True, check=True).stdout
+        subprocess.run([program, "-dc", str(compressed)], capture_output=True, check=True).stdout
         == b"plain " * 10_000
     )
     assert list((work / "files").iterdir()) == []
@@ -76,7 +76,7 @@ def test_sources_are_kept_when_told_and_when_anything_fails(work: Path) -> None:
     assert (work / "files/a.tar").exists()
 
 
-def whole(work: Path) -> dict[str, bytes]:
+def contents_by_name(work: Path) -> dict[str, bytes]:
     """What was compressed, by name, decompressed where it is zstd."""
     return {
         path.name: subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
@@ -98,7 +98,7 @@ def test_equal_names_from_several_folders_are_all_there(work: Path) -> None:
     packed = subprocess.run(["zstd", "-c"], input=b"3", capture_output=True, check=True).stdout
     fill(work, one__x_sql=b"1", two__x_sql=b"2", three__x_sql_zst=packed)
     run(work)
-    assert whole(work) == {
+    assert contents_by_name(work) == {
         "a.tar.zst": b"plain " * 10_000,
         "one.x.sql.zst": b"1",
         "two.x.sql.zst": b"2",
@@ -109,10 +109,10 @@ def test_equal_names_from_several_folders_are_all_there(work: Path) -> None:
 def test_equal_names_from_folders_of_one_name_are_all_there(work: Path) -> None:
     fill(work, p0__mydump__x_gz=gzip.compress(b"0"), p1__mydump__x_gz=gzip.compress(b"1"))
     run(work, "--TARGETS", f"{work}/p0/mydump {work}/p1/mydump")
-    found = {
+    contents = {
         path.name: gzip.decompress(path.read_bytes()) for path in (work / "compressed").iterdir()
     }
-    assert found == {"p0.mydump.x.gz": b"0", "p1.mydump.x.gz": b"1"}
+    assert contents == {"p0.mydump.x.gz": b"0", "p1.mydump.x.gz": b"1"}
 
 
 def test_overlapping_targets_are_taken_once(work: Path) -> None:
@@ -125,12 +125,12 @@ def test_overlapping_targets_are_taken_once(work: Path) -> None:
 def test_sources_in_the_destination_are_refused_and_stay(
     work: Path, algorithm: str, below: str
 ) -> None:
-    place = work / f"files{below}"
-    place.mkdir(exist_ok=True)
-    (place / "b.gz").write_bytes(gzip.compress(b"b"))
-    words = ("--DESTINATION", f"{work}/files/../files", "--TARGETS", place)
-    assert "lies in DESTINATION" in run(work, *words, "--ALGORITHM", algorithm, code=2)
-    assert gzip.decompress((place / "b.gz").read_bytes()) == b"b"
+    folder = work / f"files{below}"
+    folder.mkdir(exist_ok=True)
+    (folder / "b.gz").write_bytes(gzip.compress(b"b"))
+    arguments = ("--DESTINATION", f"{work}/files/../files", "--TARGETS", folder)
+    assert "lies in DESTINATION" in run(work, *arguments, "--ALGORITHM", algorithm, code=2)
+    assert gzip.decompress((folder / "b.gz").read_bytes()) == b"b"
     assert (work / "files/a.tar").exists()
 
 
@@ -159,10 +159,13 @@ def test_alone_the_folders_must_be_named(work: Path) -> None:
 @pytest.mark.needs("zstd")
 def test_what_a_run_that_died_has_made_is_kept_and_its_source_removed(work: Path) -> None:
     run(work, "--REMOVE_TARGETS", "False")
-    made = work / "compressed/a.tar.zst"
-    before = made.stat()
+    compressed = work / "compressed/a.tar.zst"
+    before = compressed.stat()
     run(work)
-    assert (made.stat().st_ino, made.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (compressed.stat().st_ino, compressed.stat().st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )
     assert names(work) == ["a.tar.zst"]
     assert list((work / "files").iterdir()) == []
 
@@ -247,7 +250,7 @@ def test_private_folders_are_no_sources(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("arguments", "code", "says"),
     [
         (("--LEVEL", "20"), 2, "LEVEL: 20 is not a level of zstd"),
         (("--LEVEL", "0", "--ALGORITHM", "gzip"), 2, "Choose 1 to 9"),
@@ -255,8 +258,8 @@ def test_private_folders_are_no_sources(work: Path) -> None:
         (("--TARGETS", "/not/there"), 1, "TARGETS: /not/there: no such file or directory"),
     ],
 )
-def test_bad_input_is_named(work: Path, words: tuple[str, ...], code: int, says: str) -> None:
-    assert says in run(work, *words, code=code)
+def test_bad_input_is_named(work: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+    assert says in run(work, *arguments, code=code)
     assert (work / "files/a.tar").exists()
 
 
@@ -272,9 +275,9 @@ def test_a_full_disk_leaves_nothing_and_keeps_the_source(work: Path) -> None:
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
     try:
-        said = run(work, code=1)
-        assert "no space left" in said
-        assert str(small / "a.tar.zst") in said
+        output = run(work, code=1)
+        assert "no space left" in output
+        assert str(small / "a.tar.zst") in output
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)

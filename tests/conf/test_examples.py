@@ -16,7 +16,7 @@ from tools.config import loading, schema
 
 CONF = project.ROOT / "conf"
 EXAMPLES = sorted((CONF / "examples").glob("*.json"))
-OWN = {
+USER_MODULES = {
     *("dump/dump.sh", "count/count.pl", "export/export.py", "sync/sync.sh", "check/check.py"),
     *("ledger/ledger.bash", "label/label.pl", "vault/vault.bash"),
 }
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in BUILT_IN:
         (folder / name).symlink_to(project.ROOT / name)
-    for name in OWN:
+    for name in USER_MODULES:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")
     return folder
@@ -95,20 +95,20 @@ def slips() -> list[tuple[str, ...]]:
 def test_a_slip_is_refused_by_program_and_schema(
     slip: tuple[str, ...], tmp_path: Path, home: Path
 ) -> None:
-    whole: dict[str, Any] = json.loads((CONF / "examples/local.json").read_text())
-    whole["GENERAL"]["HOME_FOLDER"] = str(home)
-    place = whole
+    config: dict[str, Any] = json.loads((CONF / "examples/local.json").read_text())
+    config["GENERAL"]["HOME_FOLDER"] = str(home)
+    section = config
     for key in slip[:-1]:
-        place = place.setdefault(key, {})
-    place[slip[-1]] = "x"
+        section = section.setdefault(key, {})
+    section[slip[-1]] = "x"
     file = tmp_path / "conf.json"
-    file.write_text(json.dumps(whole, indent=1))
+    file.write_text(json.dumps(config, indent=1))
     with pytest.raises(ConfigError, match=slip[-1]) as caught:
         loading.load(file)
     assert "Did you mean" in caught.value.hint
     if slip[0] != "GENERAL":  # an unknown key of GENERAL may be meant for a module of one's own
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(whole, schema.schema())
+            jsonschema.validate(config, schema.schema())
 
 
 @pytest.mark.parametrize(("channel", "slip"), [("mail", "SMTP_HOTS"), ("phone", "TEMPLATE")])
@@ -117,10 +117,10 @@ def test_a_slip_in_a_channel_is_refused_by_program_and_schema(
 ) -> None:
     """A key of another type is one as well."""
     file = placed(CONF / "examples/notify.json", tmp_path, home)
-    whole = json.loads(file.read_text())
-    whole["NOTIFY"][channel][slip] = {}
-    file.write_text(json.dumps(whole))
+    config = json.loads(file.read_text())
+    config["NOTIFY"][channel][slip] = {}
+    file.write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=f"NOTIFY.{channel}.{slip}: unknown key"):
         loading.load(file)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(whole, schema.schema())
+        jsonschema.validate(config, schema.schema())

@@ -54,9 +54,9 @@ def test_every_historic_config_loads_or_names_what_is_not_built(tmp_path: Path) 
             with pytest.raises(ConfigError):
                 migrate.migrated(copy)
             continue
-        found = refusal(copy)
-        good += found is None
-        assert found is None or (re.search(_NAMED, str(found)) and found.hint), path.name
+        error = refusal(copy)
+        good += error is None
+        assert error is None or (re.search(_NAMED, str(error)) and error.hint), path.name
     assert good >= 13
 
 

@@ -37,24 +37,26 @@ class Runs:
         self.key = writer_key.read(folder / "writer.key")
         self.trust = Trust(Signers(tuple(signers.of_text(self.line, "test"))))
 
-    def catalog(self, place: Store, trust: Trust | None = None) -> Catalog:
-        return Catalog(place, HOST, trust or self.trust)
+    def catalog(self, location: Store, trust: Trust | None = None) -> Catalog:
+        return Catalog(location, HOST, trust or self.trust)
 
-    def item(self, place: Store, run_id: str, name: str, parts: int, base: str = "") -> StoredItem:
+    def item(
+        self, location: Store, run_id: str, name: str, parts: int, base: str = ""
+    ) -> StoredItem:
         """Store the parts of an item."""
-        made = []
+        stored_parts = []
         for number in range(parts):
             text = f"{run_id} {name} {number}".encode() * 10
             part = Part(
                 f"{run_id}.DB.{name}.tar.{number:03}", len(text), hashlib.sha256(text).hexdigest()
             )
-            store.store_object(place, f"{HOST}/{part.name}", [text])
-            made.append(part)
-        return StoredItem("DB", name, "file", ".tar", (), tuple(made), base=base or None)
+            store.store_object(location, f"{HOST}/{part.name}", [text])
+            stored_parts.append(part)
+        return StoredItem("DB", name, "file", ".tar", (), tuple(stored_parts), base=base or None)
 
     def add(
         self,
-        place: Store,
+        location: Store,
         run_id: str,
         *,
         names: Sequence[str] = ("one", "two"),
@@ -64,12 +66,12 @@ class Runs:
         **fields: Any,
     ) -> Manifest:
         """Store a run as a run does."""
-        items = tuple(self.item(place, run_id, name, parts, base) for name in names)
+        items = tuple(self.item(location, run_id, name, parts, base) for name in names)
         start = run_ids.stamp(run_ids.time_of(run_id))
-        made = Manifest(HOST, run_id, start, start, "streamed", "ok", items, config_id="a")
-        made = dataclasses.replace(made, **fields)
-        markers.publish_manifest(self.catalog(place), made, self.key if signed else None)
-        return made
+        run = Manifest(HOST, run_id, start, start, "streamed", "ok", items, config_id="a")
+        run = dataclasses.replace(run, **fields)
+        markers.publish_manifest(self.catalog(location), run, self.key if signed else None)
+        return run
 
     def transfer(
         self,
@@ -83,40 +85,42 @@ class Runs:
         """A copy that has not begun."""
         one, other = self.catalog(source, trust), self.catalog(target, trust)
         pair = Comparison(one, other, names)
-        given = {"all_times": False, "dry_run": False, **more}
-        return Transfer(pair, selecting.chosen(pair, names), **given)
+        options = {"all_times": False, "dry_run": False, **more}
+        return Transfer(pair, selecting.chosen(pair, names), **options)
 
     def copy(self, source: Store, target: Store, *names: str, **more: Any) -> list[RunCopy]:
         """What became of each run."""
         return list(self.transfer(source, target, names or (ALL,), **more).steps(None))
 
 
-def contents(place: MemoryStore) -> dict[str, bytes]:
+def contents(memory_store: MemoryStore) -> dict[str, bytes]:
     """All objects of a store."""
-    names = [entry.name for entry in place.objects.entries(HOST)]
-    return {name: place.objects.read(name) for name in names}
+    names = [entry.name for entry in memory_store.objects.entries(HOST)]
+    return {name: memory_store.objects.read(name) for name in names}
 
 
 class FailingAt:
     """A fault that breaks the call of this number, of these kinds."""
 
     def __init__(self, number: int, calls: Sequence[str]) -> None:
-        self._left = number
+        self._remaining = number
         self._calls = calls
         self.was_reached = False
 
     def __call__(self, call: str, name: str) -> None:
-        self._left -= call in self._calls
-        if self._left == 0 and not self.was_reached:
+        self._remaining -= call in self._calls
+        if self._remaining == 0 and not self.was_reached:
             self.was_reached = True
             raise OSError(5, "broken", f"{call} {name}")
 
 
-def manifest_names(place: MemoryStore) -> list[str]:
+def manifest_names(memory_store: MemoryStore) -> list[str]:
     """The ids of the runs that a store has."""
-    return [found for name in contents(place) if (found := manifest.run_of(name.split("/")[1]))]
+    return [
+        run_id for name in contents(memory_store) if (run_id := manifest.run_of(name.split("/")[1]))
+    ]
 
 
-def contents_of(place: LocalStore) -> dict[str, bytes]:
+def contents_of(local_store: LocalStore) -> dict[str, bytes]:
     """All objects of a local store, unfinished ones as well."""
-    return {path.name: path.read_bytes() for path in (place.folder / HOST).iterdir()}
+    return {path.name: path.read_bytes() for path in (local_store.folder / HOST).iterdir()}

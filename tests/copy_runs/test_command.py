@@ -28,9 +28,9 @@ PAGE = (project.ROOT / "docs/copy.md").read_text(encoding="utf-8")
 SCHEMA = json.loads((project.ROOT / "docs/copy.schema.json").read_text(encoding="utf-8"))
 
 
-def copy(*words: str | Path, code: int = 0) -> str:
+def copy(*argv: str | Path, code: int = 0) -> str:
     """Call copy_runs.py; it must end with this code. Return what it printed."""
-    done = starter.run([PROGRAM, *map(str, words)], os.environ, timeout=120)
+    done = starter.run([PROGRAM, *map(str, argv)], os.environ, timeout=120)
     text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
     assert done.returncode == code, text
     assert "Traceback" not in text
@@ -46,8 +46,8 @@ def objects(folder: Path) -> dict[str, bytes]:
 def two(system: System) -> System:
     """A config with two local stores: STORAGE_LOCAL, and OFFSITE in the folder `offsite`."""
     (system.source / "a").write_text("one")
-    place = str(system.folder / "offsite")
-    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=place)
+    offsite = str(system.folder / "offsite")
+    second = execute("storage", DESTINATION="local", LOCAL_BACKUP=offsite)
     system.configure(system.short(OFFSITE=second), STREAM="True")
     return system
 
@@ -64,17 +64,17 @@ def test_a_store_that_missed_runs_is_filled_up(two: System) -> None:
     assert two.result()["exit_code"] == 0
     (line,) = re.findall(r"To copy them: python3 (\S+) (.*)$", two.log.read_text(), re.M)
     assert line == (PROGRAM, f"-c {two.conf} --catch-up")
-    words = shlex.split(line[1])
-    shown = copy(*words, "--dry-run")
-    assert f"{missed}  srv-test  {offsite}" in shown
-    assert "1 run would be copied" in shown
-    assert "1 run copied" in copy(*words)
-    assert "0 runs copied" in copy(*words)
+    argv = shlex.split(line[1])
+    dry_run = copy(*argv, "--dry-run")
+    assert f"{missed}  srv-test  {offsite}" in dry_run
+    assert "1 run would be copied" in dry_run
+    assert "1 run copied" in copy(*argv)
+    assert "0 runs copied" in copy(*argv)
     assert objects(offsite) == objects(two.store)
-    first, other = (place / f"srv-test/{missed}.manifest.json" for place in (offsite, two.store))
+    first, other = (folder / f"srv-test/{missed}.manifest.json" for folder in (offsite, two.store))
     assert abs(first.stat().st_mtime - other.stat().st_mtime) < 2
-    said = two.result()
-    assert (said["exit_code"], said["stderr"]) == (0, "")
+    result = two.result()
+    assert (result["exit_code"], result["stderr"]) == (0, "")
     two.restore("--verify", "all", "--store", "OFFSITE")
 
 
@@ -95,9 +95,9 @@ def test_the_commands_of_the_page(two: System) -> None:
     for text in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S):
         for line in text.splitlines():
             here = functools.reduce(lambda old, pair: old.replace(*pair), places.items(), line)
-            program, *words = shlex.split(here)[1:]
+            program, *argv = shlex.split(here)[1:]
             assert str(project.ROOT / program) == PROGRAM
-            copy(*words)
+            copy(*argv)
             tried += 1
     assert tried == 5
     for folder in ("offsite", "second-disk"):
@@ -117,49 +117,49 @@ def test_the_commands_of_the_page(two: System) -> None:
 def disks(tmp_path: Path) -> Runs:
     """A signed store on one disk, with an unsigned run and those of two hosts; an empty one."""
     runs = Runs(tmp_path)
-    place = LocalStore(tmp_path / "one")
-    runs.add(place, FIRST, signed=False)
-    runs.add(place, SECOND)
+    store = LocalStore(tmp_path / "one")
+    runs.add(store, FIRST, signed=False)
+    runs.add(store, SECOND)
     (tmp_path / "two").mkdir()
     (tmp_path / "signers").write_text(runs.line + "\n")
     return runs
 
 
-def words_of(folder: Path) -> list[str]:
-    words = ["--from", f"local://{folder}/one", "--to", f"local://{folder}/two"]
-    return [*words, "--signer", f"{folder}/signers"]
+def arguments_for(folder: Path) -> list[str]:
+    stores = ["--from", f"local://{folder}/one", "--to", f"local://{folder}/two"]
+    return [*stores, "--signer", f"{folder}/signers"]
 
 
-def document(*words: str, code: int) -> dict[str, Any]:
+def document(*argv: str, code: int) -> dict[str, Any]:
     """The output of --json."""
-    found: dict[str, Any] = json.loads(copy(*words, "--json", code=code).splitlines()[0])
-    jsonschema.validate(found, SCHEMA)
-    assert found["exit_code"] == code
-    return found
+    output: dict[str, Any] = json.loads(copy(*argv, "--json", code=code).splitlines()[0])
+    jsonschema.validate(output, SCHEMA)
+    assert output["exit_code"] == code
+    return output
 
 
 def test_the_result_as_text_and_as_json(disks: Runs, tmp_path: Path) -> None:
-    words = words_of(tmp_path)
-    shown = document(*words, "--dry-run", code=3)
+    argv = arguments_for(tmp_path)
+    dry_run = document(*argv, "--dry-run", code=3)
     assert not list((tmp_path / "two").iterdir())
-    text = copy(*words, "--dry-run", code=3)
+    text = copy(*argv, "--dry-run", code=3)
     assert re.search(rf"^{SECOND} +{HOST} .* ok +7 .*would be copied: 7 objects", text, re.M)
     assert f"warning: run {FIRST} of {HOST}: {HOST}/{FIRST}.manifest.json: not signed" in text
     assert "copy: incomplete, 1 run would be copied, 7 objects, 840 B, 0 there already" in text
-    done = document(*words, code=3)
+    done = document(*argv, code=3)
     unsigned, signed = done["runs"]
     assert (unsigned["status"], signed["status"]) == ("incomplete", "ok")
     assert "not signed" in unsigned["message"]
     assert "--allow-unsigned" in unsigned["hint"]
-    assert [one["bytes"] for one in shown["runs"]] == [one["bytes"] for one in done["runs"]]
-    assert document(*words, "--allow-unsigned", code=0)["status"] == "ok"
-    assert "0 runs copied, 0 objects, 0 B, 2 there already" in copy(*words, code=0)
+    assert [one["bytes"] for one in dry_run["runs"]] == [one["bytes"] for one in done["runs"]]
+    assert document(*argv, "--allow-unsigned", code=0)["status"] == "ok"
+    assert "0 runs copied, 0 objects, 0 B, 2 there already" in copy(*argv, code=0)
     one, two = LocalStore(tmp_path / "one"), LocalStore(tmp_path / "two")
     assert contents_of(one) == contents_of(two)
 
 
 @pytest.mark.parametrize(
-    ("words", "problem"),
+    ("argv", "problem"),
     [
         ([], "--from and --to are required"),
         (["--from", "A"], "--from and --to are required"),
@@ -171,15 +171,15 @@ def test_the_result_as_text_and_as_json(disks: Runs, tmp_path: Path) -> None:
     ],
 )
 def test_arguments_that_contradict_each_other(
-    words: list[str], problem: str, monkeypatch: pytest.MonkeyPatch
+    argv: list[str], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arguments, "CONF", Path("/nowhere/conf.json"))
     with pytest.raises(ConfigError, match=re.escape(problem)):
-        arguments.check(arguments.read(words))
+        arguments.check(arguments.read(argv))
 
 
 @pytest.mark.parametrize(
-    ("words", "problem"),
+    ("argv", "problem"),
     [
         (["--to", "local://{}/one"], "--from and --to are one store"),
         (["--to", "local://{}/none"], "not a directory"),
@@ -190,10 +190,10 @@ def test_arguments_that_contradict_each_other(
     ],
 )
 def test_stores_and_runs_that_are_not_there(
-    disks: Runs, tmp_path: Path, words: list[str], problem: str
+    disks: Runs, tmp_path: Path, argv: list[str], problem: str
 ) -> None:
-    given = [word.format(tmp_path) for word in words]
-    options = arguments.read([*words_of(tmp_path), *given])
+    more = [word.format(tmp_path) for word in argv]
+    options = arguments.read([*arguments_for(tmp_path), *more])
     arguments.check(options)
     with pytest.raises(ConfigError) as raised:
         command.perform(options, tmp_path, Outcome())

@@ -48,20 +48,20 @@ def runs(tmp_path: Path) -> Runs:
 @pytest.fixture
 def source(runs: Runs) -> MemoryStore:
     """A store with two runs."""
-    place = MemoryStore()
-    runs.add(place, FIRST, sequence=1)
-    runs.add(place, SECOND, sequence=2)
-    return place
+    memory_store = MemoryStore()
+    runs.add(memory_store, FIRST, sequence=1)
+    runs.add(memory_store, SECOND, sequence=2)
+    return memory_store
 
 
 def status(steps: list[RunCopy]) -> Status:
     return worst(step.result.status for step in steps)
 
 
-def replaced(place: MemoryStore, name: str, content: bytes) -> None:
+def replaced(memory_store: MemoryStore, name: str, content: bytes) -> None:
     """Write an object as bit rot, or somebody who can write there, would."""
-    place.objects.remove(name)
-    place.objects.create(name, content)
+    memory_store.objects.remove(name)
+    memory_store.objects.create(name, content)
 
 
 # --- what is copied
@@ -69,13 +69,13 @@ def replaced(place: MemoryStore, name: str, content: bytes) -> None:
 
 def test_every_object_is_the_same(runs: Runs, source: MemoryStore) -> None:
     target = MemoryStore()
-    shown = runs.copy(source, target, dry_run=True)
+    planned = runs.copy(source, target, dry_run=True)
     assert not contents(target)
     steps = runs.copy(source, target)
     assert [step.run_id for step in steps] == [FIRST, SECOND]
     assert contents(target) == contents(source)
-    assert [step.objects for step in shown] == [step.objects for step in steps] == [7, 7]
-    assert [step.size for step in shown] == [step.size for step in steps]
+    assert [step.objects for step in planned] == [step.objects for step in steps] == [7, 7]
+    assert [step.size for step in planned] == [step.size for step in steps]
     assert all(step.is_there for step in runs.copy(source, target))
 
 
@@ -92,8 +92,10 @@ def test_which_runs_are_chosen(runs: Runs, source: MemoryStore) -> None:
 def test_a_newer_run_that_cannot_be_used_is_named(runs: Runs, source: MemoryStore) -> None:
     """Otherwise an older one would be taken for the newest."""
     source.objects.remove(f"{HOST}/{manifest.name_of(SECOND)}{trust.ENDING}")
-    found = [(one.run_id, one.result.status) for one in runs.copy(source, MemoryStore(), "newest")]
-    assert found == [(FIRST, Status.OK), (SECOND, Status.INCOMPLETE)]
+    statuses = [
+        (one.run_id, one.result.status) for one in runs.copy(source, MemoryStore(), "newest")
+    ]
+    assert statuses == [(FIRST, Status.OK), (SECOND, Status.INCOMPLETE)]
 
 
 def test_a_base_comes_first_and_is_added(runs: Runs, source: MemoryStore) -> None:
@@ -250,11 +252,11 @@ def test_a_target_that_fails_at_any_call(runs: Runs, call: str) -> None:
             assert call == "entries", "the target could not be listed: nothing was begun"
         good = MemoryStore(objects=objects)
         for run_id in manifest_names(good):
-            found = Comparison(runs.catalog(source), runs.catalog(good)).lack(run_id)
-            assert not found.objects, "where a manifest is, all of its run is"
+            lack = Comparison(runs.catalog(source), runs.catalog(good)).lack(run_id)
+            assert not lack.objects, "where a manifest is, all of its run is"
         assert status(runs.copy(source, good)) is Status.OK
-        left = {name for name in contents(good) if name != MARKER}
-        assert left == set(contents(source))
+        names = {name for name in contents(good) if name != MARKER}
+        assert names == set(contents(source))
         if not fault.was_reached:
             return
     raise AssertionError(call)
@@ -499,13 +501,13 @@ def test_another_manifest_that_is_not_trusted(runs: Runs, source: MemoryStore) -
 
 def test_a_store_that_is_filled_up_raises_no_alarm(runs: Runs) -> None:
     source, target = MemoryStore(), MemoryStore()
-    for place in (source, target):
-        runs.add(place, FIRST, sequence=1)
+    for memory_store in (source, target):
+        runs.add(memory_store, FIRST, sequence=1)
     digest = runs.catalog(source).claim(FIRST).sha256
     runs.add(source, SECOND, sequence=2, previous_run=FIRST, previous=(digest,))
     digest = runs.catalog(source).claim(SECOND).sha256
-    for place in (source, target):
-        runs.add(place, THIRD, sequence=3, previous_run=SECOND, previous=(digest,))
+    for memory_store in (source, target):
+        runs.add(memory_store, THIRD, sequence=3, previous_run=SECOND, previous=(digest,))
     assert status(runs.copy(source, target)) is Status.OK
     sequence.require(runs.catalog(target), 3)
     assert manifest_names(target) == [FIRST, SECOND, THIRD]
@@ -529,17 +531,17 @@ def test_a_run_that_would_raise_an_alarm_is_left_out(runs: Runs, kind: str) -> N
 
 def old(runs: Runs, *run_ids: str) -> MemoryStore:
     """A store whose runs were stored when their ids say."""
-    place = MemoryStore()
+    memory_store = MemoryStore()
     for run_id in run_ids:
         moment = datetime.strptime(run_id, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
-        place.objects.clock = moment.timestamp
-        runs.add(place, run_id)
-    place.objects.clock = time.time
-    return place
+        memory_store.objects.clock = moment.timestamp
+        runs.add(memory_store, run_id)
+    memory_store.objects.clock = time.time
+    return memory_store
 
 
-def time_of(runs: Runs, place: store.Store, run_id: str) -> datetime:
-    return runs.catalog(place).stored_at(run_id)
+def time_of(runs: Runs, location: store.Store, run_id: str) -> datetime:
+    return runs.catalog(location).stored_at(run_id)
 
 
 @pytest.mark.parametrize("all_times", [False, True])
@@ -609,8 +611,8 @@ def test_which_runs_a_store_has_missed(runs: Runs, there: str, missed: str) -> N
             runs.add(target, f"2026010{day}_030000", names=("one",), parts=1)
     runs.add(source, "20260107_030000", config_id="b", names=("one",), parts=1)
     pair = Comparison(runs.catalog(source), runs.catalog(target))
-    found = [run_id for run_id in selecting.recent(pair, "a") if pair.lack(run_id).objects]
-    assert [run_id[7] for run_id in found] == list(missed)
+    run_ids = [run_id for run_id in selecting.recent(pair, "a") if pair.lack(run_id).objects]
+    assert [run_id[7] for run_id in run_ids] == list(missed)
 
 
 # --- items that clean-up has removed

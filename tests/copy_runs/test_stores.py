@@ -120,10 +120,10 @@ def test_two_addresses_and_an_endpoint(
     bucket = f"{kind}://{s3_servers.BUCKET}/{uuid.uuid4().hex}"
     there = ["--from", f"local://{source.folder}", "--to", bucket]
     and_back = ["--to", f"local://{back.folder}", "--from", bucket]
-    for words, end in ((there, "to"), (and_back, "from")):
+    for addresses, end in ((there, "to"), (and_back, "from")):
         more = [f"--{end}-endpoint", server.endpoint, "--signer", str(tmp_path / "signers")]
         program = str(project.ROOT / "copy_runs/copy_runs.py")
-        done = starter.run([program, *words, *more], os.environ, timeout=120)
+        done = starter.run([program, *addresses, *more], os.environ, timeout=120)
         assert (done.returncode, done.stderr) == (0, b""), done.stderr
         assert b"copy: ok, 1 run copied, 7 objects" in done.stdout
     assert contents_of(source) == contents_of(back)

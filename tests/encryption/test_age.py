@@ -41,13 +41,13 @@ def decrypted(sealed: bytes, *identities: Any) -> bytes:
 
 def released(sealed: bytes) -> tuple[bytes, Exception | None]:
     """What a reader gets before the trouble, and the trouble."""
-    got = b""
+    plaintext = b""
     try:
         for chunk in age.decrypt([sealed], [KEY]):
-            got += chunk
+            plaintext += chunk
     except StageError as trouble:
-        return got, trouble
-    return got, None
+        return plaintext, trouble
+    return plaintext, None
 
 
 @pytest.mark.needs("age")
@@ -60,19 +60,19 @@ def test_the_age_program_reads_ours_and_we_read_its(size: int, tmp_path: Path) -
         ["age", "-d", "-i", key], input=encrypted(plain), capture_output=True, check=True
     )
     assert theirs.stdout == plain
-    made = subprocess.run(
+    age = subprocess.run(
         ["age", "-r", str(KEY.recipient())], input=plain, capture_output=True, check=True
     )
-    assert decrypted(made.stdout) == plain
+    assert decrypted(age.stdout) == plain
 
 
 @pytest.mark.needs("age-keygen")
 def test_keys_are_those_of_age_keygen(tmp_path: Path) -> None:
-    made = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
-    text = made.splitlines()[-1]
+    output = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
+    text = output.splitlines()[-1]
     identity = x25519.Identity.parse(text)
     assert identity.reveal() == text
-    assert f"# public key: {identity.recipient()}\n" in made
+    assert f"# public key: {identity.recipient()}\n" in output
 
 
 @pytest.mark.needs("age")
@@ -162,17 +162,17 @@ def test_every_flipped_bit_of_a_small_file_is_refused() -> None:
         for bit in range(8):
             bad = bytearray(sealed)
             bad[at] ^= 1 << bit
-            got, trouble = released(bytes(bad))
+            plaintext, trouble = released(bytes(bad))
             assert trouble is not None, f"byte {at} bit {bit}"
-            assert got == b""
+            assert plaintext == b""
 
 
 def test_every_cut_of_a_small_file_is_refused() -> None:
     sealed = encrypted(b"small")
     for size in range(len(sealed)):
-        got, trouble = released(sealed[:size])
+        plaintext, trouble = released(sealed[:size])
         assert isinstance(trouble, TruncatedError), size
-        assert got == b""
+        assert plaintext == b""
 
 
 def chunks_of(size: int) -> tuple[bytes, list[bytes]]:
@@ -199,13 +199,13 @@ def test_chunks_that_are_moved_dropped_repeated_or_added(size: int) -> None:
         [rest[-1]],
     ]
     for case in cases:
-        got, trouble = released(head + b"".join(case))
+        plaintext, trouble = released(head + b"".join(case))
         assert isinstance(trouble, DamagedError | TruncatedError)
-        assert data(size).startswith(got)
+        assert data(size).startswith(plaintext)
     for last in range(len(body)):
-        got, trouble = released(head + b"".join(body[:last]))
+        plaintext, trouble = released(head + b"".join(body[:last]))
         assert isinstance(trouble, TruncatedError)
-        assert data(size).startswith(got)
+        assert data(size).startswith(plaintext)
 
 
 def mutations(file: bytes) -> Iterator[bytes]:
@@ -223,24 +223,24 @@ def mutations(file: bytes) -> Iterator[bytes]:
 def test_every_change_is_refused_and_only_a_true_prefix_comes_out() -> None:
     plain = data(3 * 65536 + 1000)
     for changed in mutations(encrypted(plain)):
-        got, trouble = released(changed)
+        plaintext, trouble = released(changed)
         assert trouble is not None
-        assert plain.startswith(got)
+        assert plain.startswith(plaintext)
 
 
 def test_faults_have_their_own_words() -> None:
     head, body = chunks_of(65536 * 3)
 
-    def said(*pieces: bytes) -> str:
+    def error_of(*pieces: bytes) -> str:
         return str(released(head + b"".join(pieces))[1])
 
     flipped = bytes([body[1][0] ^ 1]) + body[1][1:]
-    assert said(body[0], flipped, body[2]) == "corrupt data (chunk 1)"
-    assert said(*body, b"x") == "unexpected data after the end of the file (chunk 2)"
-    assert said(*body[:2]) == "unexpected end of file (chunk 1)"
-    assert said(*body[:2], body[2][:99]) == ("unexpected end of file or corrupt end (chunk 2)")
+    assert error_of(body[0], flipped, body[2]) == "corrupt data (chunk 1)"
+    assert error_of(*body, b"x") == "unexpected data after the end of the file (chunk 2)"
+    assert error_of(*body[:2]) == "unexpected end of file (chunk 1)"
+    assert error_of(*body[:2], body[2][:99]) == ("unexpected end of file or corrupt end (chunk 2)")
     bad = bytes([body[2][0] ^ 1]) + body[2][1:]
-    assert said(*body[:2], bad) == "corrupt data (chunk 2)"
+    assert error_of(*body[:2], bad) == "corrupt data (chunk 2)"
 
 
 class Recording:
@@ -323,12 +323,12 @@ def test_any_chunking_gives_the_same(size: int, one: list[int], two: list[int]) 
     assert b"".join(age.decrypt(pieces(b"".join(sealed), two), [KEY])) == plain
 
 
-def pieces(whole: bytes, sizes: list[int]) -> Iterator[bytes]:
+def pieces(content: bytes, sizes: list[int]) -> Iterator[bytes]:
     """The bytes in pieces of these sizes, and the rest."""
     for size in sizes:
-        yield whole[:size]
-        whole = whole[size:]
-    yield whole
+        yield content[:size]
+        content = content[size:]
+    yield content
 
 
 def test_both_ways_are_streams() -> None:

@@ -27,8 +27,8 @@ MAGICS = (b"age-encryption.org/v1\n", b"Salted__")
 SIZES = (0, 1, 15, 16, 17, 65536, 1_000_003)
 
 
-def run(*words: object, code: int = 0) -> str:
-    return module_output("encryption", *words, code=code)
+def run(*arguments: object, code: int = 0) -> str:
+    return module_output("encryption", *arguments, code=code)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def encrypt(tmp_path: Path, key: Path, plain: bytes, *more: object) -> Path:
     (tmp_path / "in").mkdir(exist_ok=True)
     (tmp_path / "in/20261123_030000.tar.zst").write_bytes(plain)
     out = tmp_path / "encrypted"
-    words = [
+    arguments = [
         "--KEY_FILE",
         key,
         "--TARGETS",
@@ -61,7 +61,7 @@ def encrypt(tmp_path: Path, key: Path, plain: bytes, *more: object) -> Path:
         "--FILE_SIZE",
         1,
     ]
-    run(*words, *more)
+    run(*arguments, *more)
     ending = "crypt" if "openssl" in more else "age"
     return out / f"20261123_030000.tar.zst.{ending}"
 
@@ -75,13 +75,13 @@ def decrypt(key: Path, objective: object, target: Path, code: int = 0) -> str:
 
 def test_keygen_never_overwrites_and_prints_only_the_recipient(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    said = run("--KEYGEN", "--KEY_FILE", path)
+    output = run("--KEYGEN", "--KEY_FILE", path)
     text = path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert text.splitlines()[1].removeprefix("# public key: ") in said
+    assert text.splitlines()[1].removeprefix("# public key: ") in output
     assert "AGE-SECRET-KEY-1" in text
-    assert "AGE-SECRET-KEY" not in said
-    assert "\nStore a copy" in said  # on a line of its own
+    assert "AGE-SECRET-KEY" not in output
+    assert "\nStore a copy" in output  # on a line of its own
     assert "file exists" in run("--KEYGEN", "--KEY_FILE", path, code=2)
     assert path.read_text() == text
 
@@ -133,14 +133,14 @@ def test_the_old_format_both_ways_with_openssl(tmp_path: Path, password: Path, s
     plain = os.urandom(size)
     base = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{password}"]
     theirs = subprocess.run([*base, "-e"], input=plain, capture_output=True, check=True).stdout
-    whole = tmp_path / "20160607_161750.tar.gz.crypt"
-    whole.write_bytes(theirs)
-    cut = ["split", "-b", "300000", "-d", "-a", "3", str(whole), f"{whole}."]
+    encrypted = tmp_path / "20160607_161750.tar.gz.crypt"
+    encrypted.write_bytes(theirs)
+    cut = ["split", "-b", "300000", "-d", "-a", "3", str(encrypted), f"{encrypted}."]
     subprocess.run(cut, check=True)
-    whole.unlink()
-    said = decrypt(password, whole, tmp_path / "out")
+    encrypted.unlink()
+    output = decrypt(password, encrypted, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == plain
-    assert "not authenticated" in said
+    assert "not authenticated" in output
     stem = encrypt(tmp_path, password, plain, "--FORMAT", "openssl")
     ours = b"".join(path.read_bytes() for path in sorted(stem.parent.iterdir()))
     assert (
@@ -157,8 +157,8 @@ def test_an_old_password_gives_an_age_key_that_can_be_exported(
     decrypt(password, stem, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"plain"
     exported = tmp_path / "exported"
-    said = run("--EXPORT", "--KEY_FILE", password, "--DESTINATION", exported)
-    assert "AGE-SECRET-KEY" not in said
+    output = run("--EXPORT", "--KEY_FILE", password, "--DESTINATION", exported)
+    assert "AGE-SECRET-KEY" not in output
     decrypt(exported, stem, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == b"plain"
 
@@ -207,8 +207,8 @@ def test_four_troubles_have_four_messages_and_leave_nothing(tmp_path: Path, key:
 
 def test_one_of_many_parts_is_not_taken_for_the_whole(tmp_path: Path, key: Path) -> None:
     stem = encrypt(tmp_path, key, os.urandom(2 << 20))
-    said = decrypt(key, f"{stem}.000", tmp_path / "out", code=2)
-    assert f"Name the common beginning of all parts: {stem}" in said
+    output = decrypt(key, f"{stem}.000", tmp_path / "out", code=2)
+    assert f"Name the common beginning of all parts: {stem}" in output
 
 
 def test_nothing_is_overwritten(tmp_path: Path, key: Path) -> None:
@@ -234,18 +234,25 @@ def test_a_bad_key_file_is_named(tmp_path: Path, content: str | None, mode: int,
         path.write_text(content)
         path.chmod(mode)
     (tmp_path / "in").write_bytes(b"x")
-    words = ["--KEY_FILE", path, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / "out"]
-    said = run(*words, code=2)
-    assert says in said
-    assert str(path) in said
-    assert "QQQQ" not in said
+    arguments = [
+        "--KEY_FILE",
+        path,
+        "--TARGETS",
+        tmp_path / "in",
+        "--DESTINATION",
+        tmp_path / "out",
+    ]
+    output = run(*arguments, code=2)
+    assert says in output
+    assert str(path) in output
+    assert "QQQQ" not in output
     assert (tmp_path / "in").exists()
 
 
 def test_no_input_is_a_failure(tmp_path: Path, key: Path) -> None:
     (tmp_path / "in").mkdir()
-    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / "out"]
-    assert "no files to encrypt" in run(*words, code=1)
+    arguments = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / "out"]
+    assert "no files to encrypt" in run(*arguments, code=1)
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, key: Path) -> None:
@@ -266,8 +273,8 @@ def test_files_that_no_folder_tells_apart_are_refused(tmp_path: Path, key: Path)
     for target in targets:
         target.mkdir(parents=True)
         (target / "x").touch()
-    words = ["--KEY_FILE", key, "--TARGETS", " ".join(map(str, targets))]
-    assert "two files" in run(*words, "--DESTINATION", tmp_path / "out", code=1)
+    arguments = ["--KEY_FILE", key, "--TARGETS", " ".join(map(str, targets))]
+    assert "two files" in run(*arguments, "--DESTINATION", tmp_path / "out", code=1)
     assert not (tmp_path / "out").exists()
 
 
@@ -275,16 +282,16 @@ def test_files_that_no_folder_tells_apart_are_refused(tmp_path: Path, key: Path)
 def test_what_is_encrypted_is_not_encrypted_again(tmp_path: Path, key: Path, below: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x").touch()
-    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / below]
-    assert "is inside TARGETS" in run(*words, code=2)
+    arguments = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", tmp_path / below]
+    assert "is inside TARGETS" in run(*arguments, code=2)
 
 
 def test_a_whole_set_of_a_run_that_died_is_kept(tmp_path: Path, key: Path) -> None:
     stem = encrypt(tmp_path, key, b"plain", "--REMOVE_TARGETS", "False")
     first = Path(f"{stem}.000")
     before = first.read_bytes()
-    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", stem.parent]
-    assert "1 of them were already encrypted" in run(*words)
+    arguments = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", stem.parent]
+    assert "1 of them were already encrypted" in run(*arguments)
     assert first.read_bytes() == before
     assert not list((tmp_path / "in").iterdir())
 
@@ -302,8 +309,8 @@ def test_a_set_that_is_not_of_this_source_is_made_anew(
         run("--KEYGEN", "--KEY_FILE", key)
     else:
         first.write_bytes(first.read_bytes()[:-1])
-    words = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", stem.parent]
-    assert "already" not in run(*words)
+    arguments = ["--KEY_FILE", key, "--TARGETS", tmp_path / "in", "--DESTINATION", stem.parent]
+    assert "already" not in run(*arguments)
     decrypt(key, first, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == (b"other" if change == "source" else b"plain")
 
@@ -321,16 +328,16 @@ def write(
 
 
 def test_parts_count_beyond_999_and_are_joined_by_number(tmp_path: Path) -> None:
-    made = write(tmp_path, bytes(n % 251 for n in range(1005)))
-    assert [path.name for path in made[998:1002]] == [
+    paths = write(tmp_path, bytes(n % 251 for n in range(1005)))
+    assert [path.name for path in paths[998:1002]] == [
         "x.age.998",
         "x.age.999",
         "x.age.1000",
         "x.age.1001",
     ]
-    stem, found = part_files.resolve_objective(tmp_path / "out/x.age", MAGICS)
-    assert (stem, found) == ("x.age", made)
-    assert b"".join(path.read_bytes() for path in found) == bytes(n % 251 for n in range(1005))
+    stem, parts = part_files.resolve_objective(tmp_path / "out/x.age", MAGICS)
+    assert (stem, parts) == ("x.age", paths)
+    assert b"".join(path.read_bytes() for path in parts) == bytes(n % 251 for n in range(1005))
 
 
 def test_a_set_has_its_first_part_only_when_it_is_whole(
@@ -392,9 +399,9 @@ def test_a_kill_between_two_names_leaves_no_whole_set(
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
     out = tmp_path / "out"
-    found = part_files.find_parts(out, "x.age")
-    if 0 in found:
-        assert b"".join(path.read_bytes() for path in found.values()) == b"old"
+    parts = part_files.find_parts(out, "x.age")
+    if 0 in parts:
+        assert b"".join(path.read_bytes() for path in parts.values()) == b"old"
     write(tmp_path, b"new")
     assert sorted(path.name for path in out.iterdir()) == [f"x.age.00{n}" for n in range(3)]
 
@@ -407,10 +414,10 @@ def test_a_full_disk_leaves_nothing_and_the_source_stays(tmp_path: Path, key: Pa
     try:
         source = tmp_path / "source"
         source.write_bytes(bytes(3 << 20))
-        words = ["--KEY_FILE", key, "--TARGETS", source, "--DESTINATION", full]
-        said = run(*words, "--FILE_SIZE", 1, code=1)
-        assert "no space left" in said
-        assert str(full) in said
+        arguments = ["--KEY_FILE", key, "--TARGETS", source, "--DESTINATION", full]
+        output = run(*arguments, "--FILE_SIZE", 1, code=1)
+        assert "no space left" in output
+        assert str(full) in output
         assert list(full.iterdir()) == []
         stem = encrypt(tmp_path, key, bytes(3 << 20))
         assert "no space left" in decrypt(key, stem, full / "out", code=1)
@@ -455,10 +462,10 @@ def test_what_is_no_encrypted_file(tmp_path: Path, key: Path, content: bytes, sa
 def test_the_old_format_tells_a_cut_from_a_wrong_key(tmp_path: Path, password: Path) -> None:
     stem = encrypt(tmp_path, password, bytes(100), "--FORMAT", "openssl")
     first = Path(f"{stem}.000")
-    whole = first.read_bytes()
-    first.write_bytes(whole[:-1])
+    content = first.read_bytes()
+    first.write_bytes(content[:-1])
     assert "unexpected end of file" in decrypt(password, first, tmp_path / "out", code=1)
-    first.write_bytes(whole[:-16])
+    first.write_bytes(content[:-16])
     assert "wrong key, or the end" in decrypt(password, first, tmp_path / "out", code=1)
     assert not (tmp_path / "out").exists()
 
@@ -470,17 +477,17 @@ def test_a_passphrase_by_reference_is_never_seen(tmp_path: Path) -> None:
     plain = tmp_path / "in"
     plain.write_bytes(b"plain")
     there = ["--PASSPHRASE", f"file:{secret}"]
-    said = run(*there, "--TARGETS", plain, "--DESTINATION", tmp_path / "out")
-    said += run(
+    output = run(*there, "--TARGETS", plain, "--DESTINATION", tmp_path / "out")
+    output += run(
         "-d", *there, "--OBJECTIVES", tmp_path / "out/in.age", "--DESTINATION", tmp_path / "again"
     )
     assert (tmp_path / "again").read_bytes() == b"plain"
     secret.write_text("another")
     objective = ["--OBJECTIVES", tmp_path / "out/in.age", "--DESTINATION", tmp_path / "third"]
-    said += run("-d", *there, *objective, code=1)
-    assert "wrong key" in said
-    assert "many words" not in said
-    assert "another" not in said
+    output += run("-d", *there, *objective, code=1)
+    assert "wrong key" in output
+    assert "many words" not in output
+    assert "another" not in output
     assert "PASSPHRASE" in run(*there, "--FORMAT", "openssl", code=2)
 
 
@@ -546,16 +553,16 @@ def test_memory_stays_small(tmp_path: Path, key: Path) -> None:
     big = tmp_path / "big"
     with big.open("wb") as file:
         file.truncate(600 << 20)
-    words = ["--KEY_FILE", key, "--TARGETS", big, "--REMOVE_TARGETS", "False"]
-    words += ["--DESTINATION", tmp_path / "out"]
-    assert peak(sys.executable, PROGRAM, *words) < 100 * 1024
+    arguments = ["--KEY_FILE", key, "--TARGETS", big, "--REMOVE_TARGETS", "False"]
+    arguments += ["--DESTINATION", tmp_path / "out"]
+    assert peak(sys.executable, PROGRAM, *arguments) < 100 * 1024
 
 
 def test_a_source_that_stays_is_named(tmp_path: Path) -> None:
     """A folder stands for what cannot be removed: root may remove any file."""
     (tmp_path / "gone").touch()
-    (left,) = stage._remove([tmp_path / "gone", tmp_path], WorkFolder())
-    assert left.startswith(f"{tmp_path}: cannot be removed: ")
+    (problem,) = stage._remove([tmp_path / "gone", tmp_path], WorkFolder())
+    assert problem.startswith(f"{tmp_path}: cannot be removed: ")
     assert not (tmp_path / "gone").exists()
 
 

@@ -124,11 +124,11 @@ def test_keys_of_the_specification() -> None:
 def test_keygen_and_back(tmp_path: Path) -> None:
     """The documented commands: a key, a file in parts, the file again."""
     key, source = tmp_path / "key", tmp_path / "source"
-    shown = module_output("encryption", "--KEYGEN", "--POST_QUANTUM", "--KEY_FILE", key)
+    output = module_output("encryption", "--KEYGEN", "--POST_QUANTUM", "--KEY_FILE", key)
     lines = key.read_text().splitlines()
     assert lines[2].startswith("AGE-SECRET-KEY-PQ-1")
-    assert lines[2] not in shown
-    assert lines[1].removeprefix("# public key: ") in shown
+    assert lines[2] not in output
+    assert lines[1].removeprefix("# public key: ") in output
     assert key.stat().st_mode & 0o777 == 0o600
     source.write_bytes(os.urandom(3_000_000))
     plaintext = source.read_bytes()
@@ -165,8 +165,10 @@ def test_the_age_program(tmp_path: Path) -> None:
     key.write_text(KEY.reveal() + "\n")
     sealed = b"".join(age.encrypt([b"plaintext"], [KEY.recipient()]))
     done = subprocess.run(["age", "-d", "-i", key], input=sealed, capture_output=True, check=False)
-    shown = subprocess.run(["age", "--version"], capture_output=True, text=True, check=True).stdout
-    if tuple(map(int, shown.strip().lstrip("v").split(".")[:2])) < (1, 3):
+    version = subprocess.run(
+        ["age", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    if tuple(map(int, version.strip().lstrip("v").split(".")[:2])) < (1, 3):
         assert done.returncode == 1
         assert b"unknown identity type" in done.stderr
         return

@@ -122,9 +122,9 @@ def test_old_files_open_with_whatever_password_they_have(tmp_path: Path, passwor
     """Issue 11 A13: what is no password for new backups still reads the old ones."""
     key = written(tmp_path, password + "\n")
     command = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{key}", "-e"]
-    made = subprocess.run(command, input=b"plain", capture_output=True, check=True).stdout
+    encrypted = subprocess.run(command, input=b"plain", capture_output=True, check=True).stdout
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/in.age").write_bytes(made)
+    (tmp_path / "out/in.age").write_bytes(encrypted)
     decrypted(tmp_path, key)
     assert (tmp_path / "back").read_bytes() == b"plain"
 
@@ -205,26 +205,26 @@ def test_a_cut_single_chunk_says_what_can_be_said(tmp_path: Path) -> None:
     """Issue 11 E: the key is right; cut or damaged, the format cannot tell."""
     encrypted(tmp_path, written(tmp_path, PUBLIC))
     first = tmp_path / "out/in.age.000"
-    whole = first.read_bytes()
-    first.write_bytes(whole[:-1])
+    content = first.read_bytes()
+    first.write_bytes(content[:-1])
     key = written(tmp_path, IDENTITY.reveal())
     text = decrypted(tmp_path, key, code=1)
     assert "end of file or corrupt only chunk of 20 bytes; the key is right" in text
-    first.write_bytes(whole[:-6])
+    first.write_bytes(content[:-6])
     assert "unexpected end of file (chunk 0)" in decrypted(tmp_path, key, code=1)
 
 
 def _predecessor(folder: Path, key: Path, size: int) -> list[Path]:
     """Parts as the predecessor wrote them: the first is one byte shorter than the others."""
-    made = b"".join(openssl_format.encrypt([bytes(size)], key.read_bytes().strip()))
+    encrypted = b"".join(openssl_format.encrypt([bytes(size)], key.read_bytes().strip()))
     cuts = [0, 1 << 20]
-    while cuts[-1] < len(made):
+    while cuts[-1] < len(encrypted):
         cuts.append(cuts[-1] + (1 << 20) + 1)
-    found = []
+    paths = []
     for number, (begin, end) in enumerate(itertools.pairwise(cuts)):
-        found.append(folder / f"x.crypt.{number:03}")
-        found[-1].write_bytes(made[begin:end])
-    return found
+        paths.append(folder / f"x.crypt.{number:03}")
+        paths[-1].write_bytes(encrypted[begin:end])
+    return paths
 
 
 @pytest.mark.slow

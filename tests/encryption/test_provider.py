@@ -65,9 +65,9 @@ def test_aes_256_cbc_of_sp_800_38a(library: ciphers.Provider) -> None:
     key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
     plaintext = bytes.fromhex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51")
     sealed = bytes.fromhex("f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d")
-    for encrypt, given_, wanted in ((True, plaintext, sealed), (False, sealed, plaintext)):
+    for encrypt, data, expected in ((True, plaintext, sealed), (False, sealed, plaintext)):
         update = library.aes_256_cbc(key, bytes(range(16)), encrypt=encrypt)
-        assert update(given_[:16]) + update(b"") + update(given_[16:]) == wanted
+        assert update(data[:16]) + update(b"") + update(data[16:]) == expected
 
 
 @given(KEYS, KEYS, st.binary(min_size=12, max_size=12), st.binary(max_size=300))

@@ -122,15 +122,15 @@ def opened(vector: Vector) -> bytes:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_vector_ends_as_it_says(name: str) -> None:
     """What is released before a failure is a prefix of what the vector allows to be released."""
-    given = vector(name)
-    for size in (1 << 20, 7 if len(given.file) < 1 << 20 else 4099):
-        plaintext, error = released(given, binary(given, size))
-        assert outcome(error) == given.head["expect"], error
-        if given.head["expect"] == "success":
-            assert hashlib.sha256(plaintext).hexdigest() == given.head["payload"]
-        elif given.head["expect"] == "payload failure":
-            allowed = opened(given)
-            assert hashlib.sha256(allowed).hexdigest() == given.head["payload"]
+    case = vector(name)
+    for size in (1 << 20, 7 if len(case.file) < 1 << 20 else 4099):
+        plaintext, error = released(case, binary(case, size))
+        assert outcome(error) == case.head["expect"], error
+        if case.head["expect"] == "success":
+            assert hashlib.sha256(plaintext).hexdigest() == case.head["payload"]
+        elif case.head["expect"] == "payload failure":
+            allowed = opened(case)
+            assert hashlib.sha256(allowed).hexdigest() == case.head["payload"]
             assert allowed.startswith(plaintext)
         else:
             assert plaintext == b""
@@ -139,15 +139,15 @@ def test_a_vector_ends_as_it_says(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_armor_is_recognized(name: str) -> None:
     """A reader that is not told about armor ends the same; garbage may come before no file."""
-    given = vector(name)
-    plaintext, error = released(given, iter([given.file]))
-    expected = given.head["expect"]
+    case = vector(name)
+    plaintext, error = released(case, iter([case.file]))
+    expected = case.head["expect"]
     if name == "armor_garbage_leading":
         expected = "header failure"
     assert outcome(error) == expected, error
-    assert expected != "success" or hashlib.sha256(plaintext).hexdigest() == given.head["payload"]
+    assert expected != "success" or hashlib.sha256(plaintext).hexdigest() == case.head["payload"]
 
 
 def test_all_vectors_are_there() -> None:
-    found = Counter(vector(name).head["expect"] for name in NAMES)
-    assert found == EXPECTED
+    counts = Counter(vector(name).head["expect"] for name in NAMES)
+    assert counts == EXPECTED

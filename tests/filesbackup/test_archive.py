@@ -27,15 +27,15 @@ def test_unreadable_files_are_listed_by_name(tree: Path, tmp_path: Path) -> None
     for folder in (tree, *tree.parents):
         if folder.is_relative_to("/tmp") and folder != Path("/tmp"):  # noqa: S108  (where pytest works)
             folder.chmod(folder.stat().st_mode | 0o055)
-    said = run(
+    output = run(
         tmp_path, "--FILESET_INCLUDE", tree, code=3, PATH=f"{double.parent}:{os.environ['PATH']}"
     )
-    assert f"warning: {tree}/shut: permission denied" in said
+    assert f"warning: {tree}/shut: permission denied" in output
     assert len(archives(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
-    ("says", "tar_code", "words", "code"),
+    ("says", "tar_code", "arguments", "code"),
     [
         ("tar: x/a: file changed as we read it", 1, (), 0),
         ("tar: x/a: file changed as we read it", 1, ("--CHANGED_FILES", "warn"), 3),
@@ -60,15 +60,15 @@ def test_unreadable_files_are_listed_by_name(tree: Path, tmp_path: Path) -> None
     ],
 )
 def test_what_tar_says_decides(
-    tree: Path, tmp_path: Path, says: str, tar_code: int, words: tuple[str, ...], code: int
+    tree: Path, tmp_path: Path, says: str, tar_code: int, arguments: tuple[str, ...], code: int
 ) -> None:
     path = double(tmp_path, says, tar_code)
-    said = run(tmp_path, "--FILESET_INCLUDE", tree, *words, code=code, PATH=path)
+    output = run(tmp_path, "--FILESET_INCLUDE", tree, *arguments, code=code, PATH=path)
     assert len(archives(tmp_path)) == (0 if code == 1 else 1)
     if "x/a" in says and code != 1:
-        assert "/x/a" in said
+        assert "/x/a" in output
     if tar_code == -9:
-        assert "SIGKILL" in said
+        assert "SIGKILL" in output
 
 
 def test_half_an_archive_with_exit_code_0_is_a_failure(tree: Path, tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_an_archive_that_holds_nothing_is_a_failure(blocks: list[bytes]) -> None
 
 def test_a_configured_path_that_vanishes_is_missing(tree: Path, tmp_path: Path) -> None:
     says = f"tar: {str(tree)[1:]}: Cannot stat: No such file or directory"
-    said = run(tmp_path, "--FILESET_INCLUDE", tree, code=3, PATH=double(tmp_path, says, 2))
-    assert f"warning: {tree}: no such file or directory" in said
+    output = run(tmp_path, "--FILESET_INCLUDE", tree, code=3, PATH=double(tmp_path, says, 2))
+    assert f"warning: {tree}: no such file or directory" in output
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_names_in_messages_are_exact(tmp_path: Path, name: bytes) -> None:
     """tar's own way of writing a name is read back to the very bytes."""
     missing = os.fsencode(tmp_path) + b"/" + name
     argv = [b"tar", b"cf", b"/dev/null", b"--no-unquote", b"--quoting-style=escape", b"--", missing]
-    said = subprocess.run(argv, capture_output=True, env={"LC_ALL": "C"}, check=False).stderr
+    stderr = subprocess.run(argv, capture_output=True, env={"LC_ALL": "C"}, check=False).stderr
     findings = tar_archive.TarMessages()
-    for line in said.decode("ascii").splitlines():
+    for line in stderr.decode("ascii").splitlines():
         findings.add_line(line)
     assert findings.unknown == []
     line = tar_archive.printable_name(missing)
@@ -117,8 +117,8 @@ def test_names_in_messages_are_exact(tmp_path: Path, name: bytes) -> None:
 
 def test_a_shown_name_stands_for_one_name_only() -> None:
     names = (b"a\nb", b"a\\nb", b"\xff", b"\\xff", "ü".encode(), b"\\xfc", b" ")
-    shown = [tar_archive.printable_name(name) for name in names]
-    assert shown == ["a\\nb", "a\\\\nb", "\\xff", "\\\\xff", "ü", "\\\\xfc", " "]
+    printable = [tar_archive.printable_name(name) for name in names]
+    assert printable == ["a\\nb", "a\\\\nb", "\\xff", "\\\\xff", "ü", "\\\\xfc", " "]
 
 
 def test_a_tar_that_is_not_gnu_is_named(tree: Path, tmp_path: Path) -> None:

@@ -24,8 +24,14 @@ def test_a_tree_with_everything_comes_back_equal(tree: Path, tmp_path: Path) -> 
     assert path.stat().st_size < 4 << 20, "the hole of a sparse file was stored"
     out = tmp_path / "out"
     out.mkdir()
-    words = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-permissions"]
-    subprocess.run(["tar", "xf", str(path), "-C", str(out), *words], check=True)
+    tar_options = [
+        "--acls",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--numeric-owner",
+        "--same-permissions",
+    ]
+    subprocess.run(["tar", "xf", str(path), "-C", str(out), *tar_options], check=True)
     back = out / str(tree).lstrip("/")
     assert facts(back) == before
     assert (back / "plain").stat().st_ino == (back / "hard").stat().st_ino
@@ -49,9 +55,9 @@ def test_names_of_sections(tree: Path, tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_a_warning_unless_allowed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    words = ["--FILESET_INCLUDE", tmp_path / "empty"]
-    assert "empty folder" in run(tmp_path, *words, code=3, NC_BACKUP_RUN_ID="1")
-    run(tmp_path, *words, "--ALLOW_EMPTY", "True", NC_BACKUP_RUN_ID="2")
+    arguments = ["--FILESET_INCLUDE", tmp_path / "empty"]
+    assert "empty folder" in run(tmp_path, *arguments, code=3, NC_BACKUP_RUN_ID="1")
+    run(tmp_path, *arguments, "--ALLOW_EMPTY", "True", NC_BACKUP_RUN_ID="2")
 
 
 def test_a_full_work_folder_is_named(tree: Path, tmp_path: Path) -> None:
@@ -62,9 +68,9 @@ def test_a_full_work_folder_is_named(tree: Path, tmp_path: Path) -> None:
     work.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(work)], check=True)
     try:
-        said = run(tmp_path, "--FILESET_INCLUDE", tree, code=1)
-        assert "no space left on device" in said.lower()
-        assert str(work) in said
+        output = run(tmp_path, "--FILESET_INCLUDE", tree, code=1)
+        assert "no space left on device" in output.lower()
+        assert str(work) in output
         assert archives(tmp_path) == []
     finally:
         subprocess.run(["umount", str(work)], check=True)
@@ -73,17 +79,17 @@ def test_a_full_work_folder_is_named(tree: Path, tmp_path: Path) -> None:
 def test_root_is_refused_unless_allowed(tree: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    words = ["--FILESET_INCLUDE", tree, "--ALLOW_ROOT", "False"]
-    assert "must not run as root" in run(tmp_path, *words, code=2)
+    arguments = ["--FILESET_INCLUDE", tree, "--ALLOW_ROOT", "False"]
+    assert "must not run as root" in run(tmp_path, *arguments, code=2)
 
 
 def test_the_test_of_the_section_changes_nothing(tree: Path, tmp_path: Path) -> None:
     from filesbackup import filesbackup as loaded
 
-    given: dict[str, Any] = {"allow_root": True, "work_folder": tmp_path / "work"}
-    good = loaded.test(loaded.Options(fileset_include=(tree,), **given))
+    fields: dict[str, Any] = {"allow_root": True, "work_folder": tmp_path / "work"}
+    good = loaded.test(loaded.Options(fileset_include=(tree,), **fields))
     assert "GNU tar" in str(good[0])
     assert f"{tree} exists" in good
     with pytest.raises(SourceError, match="no such file"):
-        loaded.test(loaded.Options(fileset_include=(tree / "none",), **given))
+        loaded.test(loaded.Options(fileset_include=(tree / "none",), **fields))
     assert not (tmp_path / "work").exists()

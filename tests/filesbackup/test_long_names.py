@@ -41,9 +41,9 @@ def test_a_path_too_long_to_be_restored_is_named(tmp_path: Path, stream: str, co
     system.general["STREAM"] = stream
     (system.source / "file").write_text("x")
     deepen(system.source)
-    given: dict[str, Any] = {"FILESET_INCLUDE": str(system.source)}
-    given |= {"TAR_COMMAND": command} if command else {}
-    system.configure(system.short(FILESET=execute("filesbackup", **given)))
+    parameters: dict[str, Any] = {"FILESET_INCLUDE": str(system.source)}
+    parameters |= {"TAR_COMMAND": command} if command else {}
+    system.configure(system.short(FILESET=execute("filesbackup", **parameters)))
     assert system.result()["exit_code"] == 3
     (item,) = system.manifest()["items"]
     lines = [line for line in item["warnings"] if "at most 4095 are allowed" in line]
@@ -51,7 +51,7 @@ def test_a_path_too_long_to_be_restored_is_named(tmp_path: Path, stream: str, co
     assert all(line.startswith(f"{system.source}/d") for line in lines)
     assert lines == item["warnings"]
     system.configure(
-        system.short(FILESET=execute("filesbackup", **given, FILESET_EXCLUDE=["d" * 150]))
+        system.short(FILESET=execute("filesbackup", **parameters, FILESET_EXCLUDE=["d" * 150]))
     )
     assert system.result("--accept-shrink")["exit_code"] == 0
 
@@ -65,8 +65,8 @@ def test_an_archive_among_the_files_is_no_long_path(tmp_path: Path) -> None:
     deepen(deep)
     for number, form in enumerate(("posix", "gnu")):
         target = system.source / f"{number}.tar"
-        words = ["tar", f"--format={form}", "-cf", str(target), "-C", "/", str(deep)[1:]]
-        subprocess.run(words, check=True)
+        tar = ["tar", f"--format={form}", "-cf", str(target), "-C", "/", str(deep)[1:]]
+        subprocess.run(tar, check=True)
     include = str(system.source)
     system.configure(system.short(FILESET=execute("filesbackup", FILESET_INCLUDE=include)))
     assert system.result()["exit_code"] == 0

@@ -150,10 +150,10 @@ def test_a_default_path_that_is_missing_is_a_note() -> None:
     """Issue 11 A6: of the default paths not every machine has all."""
     from filesbackup import fileset_paths as module
 
-    found = module.resolve(module.DEFAULTS, (), (), one_file_system=False)
-    assert found.warnings == ()
-    lines = [line for line in found.notes if "no such file" in line]
-    assert len(lines) == len(module.DEFAULTS) - len(found.fileset.include)
+    resolved = module.resolve(module.DEFAULTS, (), (), one_file_system=False)
+    assert resolved.warnings == ()
+    lines = [line for line in resolved.notes if "no such file" in line]
+    assert len(lines) == len(module.DEFAULTS) - len(resolved.fileset.include)
 
 
 @pytest.mark.needs("root")

@@ -33,8 +33,8 @@ def test_the_works_own_paths_stay_out(tree: Path, tmp_path: Path) -> None:
     other = tree / "key 1"
     other.write_text("public")
     work = tree / "work"
-    words = ["--FILESET_INCLUDE", tree, "--WORK_FOLDER", work]
-    run(tmp_path, *words, NC_BACKUP_PRIVATE=json.dumps([str(odd)]))
+    arguments = ["--FILESET_INCLUDE", tree, "--WORK_FOLDER", work]
+    run(tmp_path, *arguments, NC_BACKUP_PRIVATE=json.dumps([str(odd)]))
     (path,) = (work / "files").iterdir()
     names = subprocess.run(
         ["tar", "tf", str(path)], capture_output=True, check=True, text=True
@@ -68,8 +68,8 @@ def test_bad_paths_are_named_before_anything_is_written(
 
 def test_a_fileset_in_the_work_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "work/inside").mkdir(parents=True)
-    said = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "work/inside", code=2)
-    assert "never backed up" in said
+    output = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "work/inside", code=2)
+    assert "never backed up" in output
 
 
 def test_the_inner_of_two_paths_is_stored_once(tree: Path, tmp_path: Path) -> None:
@@ -90,15 +90,15 @@ def test_a_link_that_is_configured_is_stored_with_what_it_leads_to(
 
 
 def test_a_fileset_all_of_which_is_excluded_is_a_failure(tree: Path, tmp_path: Path) -> None:
-    words = ["--FILESET_INCLUDE", tree, "--FILESET_EXCLUDE", tree]
-    assert "holds nothing" in run(tmp_path, *words, code=1)
+    arguments = ["--FILESET_INCLUDE", tree, "--FILESET_EXCLUDE", tree]
+    assert "holds nothing" in run(tmp_path, *arguments, code=1)
     assert archives(tmp_path) == []
 
 
 def test_a_link_to_the_top_is_the_top(tmp_path: Path) -> None:
     (tmp_path / "top").symlink_to("/")
-    said = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "top", code=2)
-    assert "/ is not allowed" in said
+    output = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "top", code=2)
+    assert "/ is not allowed" in output
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_a_key_stays_out_however_it_is_spelt(
     linked: Path, tree: Path, tmp_path: Path, tar: str, key_by_link: bool
 ) -> None:
     key = (linked if key_by_link else tree) / "keys/key [1]\\*"
-    words = ["--FILESET_INCLUDE", linked, "--TAR_COMMAND", tar]
-    run(tmp_path, *words, NC_BACKUP_PRIVATE=json.dumps([str(key)]))
+    arguments = ["--FILESET_INCLUDE", linked, "--TAR_COMMAND", tar]
+    run(tmp_path, *arguments, NC_BACKUP_PRIVATE=json.dumps([str(key)]))
     names = b"\n".join(listed(tmp_path))
     assert b"/keys/" in names
     assert b"key [1]" not in names
@@ -142,8 +142,8 @@ def test_an_exclude_over_a_link_has_an_effect(linked: Path, tmp_path: Path, tar:
         (linked / name).mkdir(parents=True)
         (linked / name / "x").write_text("x")
     excluded = f"{linked}//cache {linked}/*/cache {linked}/keys/./"
-    words = ["--FILESET_INCLUDE", linked, "--FILESET_EXCLUDE", excluded, "--TAR_COMMAND", tar]
-    run(tmp_path, *words)
+    arguments = ["--FILESET_INCLUDE", linked, "--FILESET_EXCLUDE", excluded, "--TAR_COMMAND", tar]
+    run(tmp_path, *arguments)
     names = b"\n".join(listed(tmp_path))
     assert b"/a/b/cache/x" in names, "a * stays within one folder"
     assert b"tree/cache" not in names
@@ -161,8 +161,8 @@ def test_one_folder_by_two_ways_is_stored_once(linked: Path, tree: Path, tmp_pat
 
 def test_a_dangling_link_that_is_configured_is_missing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "gone")
-    said = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "link", code=1)
-    assert f"{tmp_path}/link: no such file or directory" in said
+    output = run(tmp_path, "--FILESET_INCLUDE", tmp_path / "link", code=1)
+    assert f"{tmp_path}/link: no such file or directory" in output
 
 
 @pytest.mark.needs("root")
@@ -172,11 +172,11 @@ def test_another_file_system_within_is_kept_where_it_is_named(tree: Path, tmp_pa
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], check=True)
     try:
         (mounted / "file").write_text("x")
-        words = ["--ONE_FILE_SYSTEM", "True", "--FILESET_INCLUDE"]
-        run(tmp_path, *words, tree, NC_BACKUP_RUN_ID="1")
+        arguments = ["--ONE_FILE_SYSTEM", "True", "--FILESET_INCLUDE"]
+        run(tmp_path, *arguments, tree, NC_BACKUP_RUN_ID="1")
         assert not [name for name in listed(tmp_path) if name.endswith(b"mounted/file")]
         (tmp_path / "work/files/1.tar").unlink()
-        run(tmp_path, *words, f"{tree} {mounted}", NC_BACKUP_RUN_ID="2")
+        run(tmp_path, *arguments, f"{tree} {mounted}", NC_BACKUP_RUN_ID="2")
         assert [name for name in listed(tmp_path) if name.endswith(b"mounted/file")]
     finally:
         subprocess.run(["umount", str(mounted)], check=True)

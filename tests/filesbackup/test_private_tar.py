@@ -71,7 +71,7 @@ def test_it_falls_back_where_it_has_no_capability(case: str, copy: Path) -> None
 
     C35: whatever tar has, no other program of the run has a capability.
     """
-    words, capable, way, reason, code = CASES[case]
+    setpriv_options, capable, way, reason, code = CASES[case]
     if capable:
         able = ["setcap", "cap_dac_read_search=ep", str(copy)]
         if subprocess.run(able, capture_output=True, check=False).returncode != 0:
@@ -79,7 +79,7 @@ def test_it_falls_back_where_it_has_no_capability(case: str, copy: Path) -> None
     secret = copy.with_name("secret")
     secret.write_text("x")
     secret.chmod(0o600)
-    user = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", *words]
+    user = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", *setpriv_options]
     command = [*user, PYTHON, "-B", "-c", CODE, str(ROOT), str(copy), str(secret)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     used, problem, result, *sets = done.stdout.splitlines() or [done.stderr, "", ""]
@@ -109,8 +109,8 @@ def test_it_is_a_warning_of_the_run_and_of_its_test(
     options = filesbackup.Options(
         fileset_include=(tmp_path,), allow_root=True, work_folder=tmp_path / "work"
     )
-    warned = [found for found in filesbackup.test(options) if isinstance(found, Finding)]
-    assert [found.text for found in warned] == [
+    findings = [finding for finding in filesbackup.test(options) if isinstance(finding, Finding)]
+    assert [finding.text for finding in findings] == [
         "/copy: it has lost its capability; tar of PATH is used"
     ]
     result = filesbackup.work(options)

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("text", "ending"), [("tar czCf /", ".tar.gz"), ("tar cf", ".tar")])
 def test_tar_command_is_honoured(tree: Path, tmp_path: Path, text: str, ending: str) -> None:
-    words = ["--FILESET_INCLUDE", tree, "--FILESET_EXCLUDE", "*.log", "--TAR_COMMAND", text]
+    arguments = ["--FILESET_INCLUDE", tree, "--FILESET_EXCLUDE", "*.log", "--TAR_COMMAND", text]
     (tree / "x.log").write_text("x")
-    run(tmp_path, *words)
+    run(tmp_path, *arguments)
     (path,) = archives(tmp_path)
     assert path.name.endswith(ending)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -45,10 +45,10 @@ def test_what_tar_command_wrote_is_read_to_its_end(
     other = tmp_path / "own-tar"
     other.write_text(f'#!/bin/bash\nout=$1; shift\n/bin/tar -cf - "$@"{end} | {pack} > "$out"\n')
     other.chmod(0o755)
-    words = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", other]
-    said = run(tmp_path, *words, code=code)
+    arguments = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", other]
+    output = run(tmp_path, *arguments, code=code)
     assert len(archives(tmp_path)) == (code == 0)
-    assert code == 0 or "stops before its end" in said
+    assert code == 0 or "stops before its end" in output
 
 
 def test_changed_files_are_judged_for_tar_command_too(tree: Path, tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_changed_files_are_judged_for_tar_command_too(tree: Path, tmp_path: Path
     says = "echo tar: x/a: file changed as we read it >&2; exit 1"
     other.write_text(f'#!/bin/bash\n/bin/tar -cf "$@"\n{says}\n')
     other.chmod(0o755)
-    words = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", other, "--CHANGED_FILES"]
-    assert "/x/a: file changed" in run(tmp_path, *words, "fail", code=1, NC_BACKUP_RUN_ID="1")
+    arguments = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", other, "--CHANGED_FILES"]
+    assert "/x/a: file changed" in run(tmp_path, *arguments, "fail", code=1, NC_BACKUP_RUN_ID="1")
     assert archives(tmp_path) == []
-    assert "1 file changed while" in run(tmp_path, *words, "log", NC_BACKUP_RUN_ID="2")
+    assert "1 file changed while" in run(tmp_path, *arguments, "log", NC_BACKUP_RUN_ID="2")
 
 
 def test_sudo_never_asks(tree: Path, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_sudo_never_asks(tree: Path, tmp_path: Path) -> None:
     sudo.parent.mkdir()
     sudo.write_text('#!/bin/sh\n[ "$1" = -n ] || exit 9\nshift\nexec "$@"\n')
     sudo.chmod(0o755)
-    words = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", "sudo /bin/tar czCf /"]
-    run(tmp_path, *words, PATH=f"{sudo.parent}:{os.environ['PATH']}")
+    arguments = ["--FILESET_INCLUDE", tree, "--TAR_COMMAND", "sudo /bin/tar czCf /"]
+    run(tmp_path, *arguments, PATH=f"{sudo.parent}:{os.environ['PATH']}")
     (path,) = archives(tmp_path)
     assert path.name.endswith(".tar.gz")

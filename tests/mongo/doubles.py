@@ -42,22 +42,22 @@ def bson(document: dict[str, Any]) -> bytes:
 
 def unbson(data: bytes) -> dict[str, Any]:
     """The other way round."""
-    found: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     at = 4
     while data[at]:
         kind, end = data[at], data.index(0, at + 1)
         name, at = data[at + 1 : end].decode(), end + 1
         if kind == 2:
             (size,) = struct.unpack_from("<I", data, at)
-            found[name] = data[at + 4 : at + 3 + size].decode()
+            document[name] = data[at + 4 : at + 3 + size].decode()
             at += 4 + size
         elif kind == 8:
-            found[name] = data[at] == 1
+            document[name] = data[at] == 1
             at += 1
         else:
-            (found[name],) = struct.unpack_from("<q", data, at)
+            (document[name],) = struct.unpack_from("<q", data, at)
             at += 8
-    return found
+    return document
 
 
 def archive(databases: dict[str, dict[str, list[dict[str, Any]]]]) -> bytes:
@@ -85,9 +85,9 @@ def read(data: bytes) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """The databases of an archive; ValueError where it is not whole."""
     if not data.startswith(MAGIC) or not data.endswith(END):
         raise ValueError("stream or file does not appear to be a mongodump archive")
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    ended, at, block, wanted = set(), 4, None, set()
-    place: list[dict[str, Any]] = []
+    databases: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    complete, at, block, announced = set(), 4, None, set()
+    documents: list[dict[str, Any]] = []
     head = True
     while at < len(data):
         if data[at : at + 4] == END:
@@ -98,23 +98,23 @@ def read(data: bytes) -> dict[str, dict[str, list[dict[str, Any]]]]:
         at += size
         if head:
             if "db" in document:
-                wanted.add((document["db"], document["collection"]))
-                found.setdefault(document["db"], {})[document["collection"]] = []
+                announced.add((document["db"], document["collection"]))
+                databases.setdefault(document["db"], {})[document["collection"]] = []
         elif block is None:
             block = (document["db"], document["collection"])
-            place = found[block[0]][block[1]]
+            documents = databases[block[0]][block[1]]
             if document["EOF"]:
-                ended.add(block)
+                complete.add(block)
         else:
-            place.append(document)
-    if {name for name in wanted if not name[1].startswith("view")} - ended:
+            documents.append(document)
+    if {name for name in announced if not name[1].startswith("view")} - complete:
         raise ValueError("demux finishing when there are still outs")
-    return found
+    return databases
 
 
 def login(flags: dict[str, str], server: dict[str, Any]) -> None:
     """Ends the program where the login is wrong, or stands where others can see it."""
-    given: dict[str, str] = {}
+    options: dict[str, str] = {}
     if path := flags.get("config"):
         assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600, "others can read --config"
         for line in Path(path).read_text(encoding="utf-8").split("\n"):
@@ -126,32 +126,32 @@ def login(flags: dict[str, str], server: dict[str, Any]) -> None:
                     f"Failed: error parsing config file {path}: yaml: found invalid Unicode "
                     "character escape code"
                 )
-            given[key] = json.loads(value)
-    uri = re.match(r"mongodb://([^:]+):([^@]+)@", given.get("uri", ""))
+            options[key] = json.loads(value)
+    uri = re.match(r"mongodb://([^:]+):([^@]+)@", options.get("uri", ""))
     user = uri[1] if uri else flags.get("username")
-    password = uri[2] if uri else given.get("password")
+    password = uri[2] if uri else options.get("password")
     if (user, password) != (server["user"], server["password"]):
         raise SystemExit("Failed: can't create session: AuthenticationFailed")
 
 
-def main(program: str, words: list[str]) -> None:
+def main(program: str, arguments: list[str]) -> None:
     """One call of one of the two programs."""
-    if words == ["--version"]:
+    if arguments == ["--version"]:
         sys.stdout.write(f"{program} version: 100.9.4\ngit version: none\n")
         return
-    flags = {key: value for key, _, value in (word[2:].partition("=") for word in words)}
+    flags = {key: value for key, _, value in (word[2:].partition("=") for word in arguments)}
     unknown = set(flags) - FLAGS[program]
     assert not unknown, f"unknown option {unknown}"
-    place = Path(os.environ["NC_TEST_MONGO"]) if "NC_TEST_MONGO" in os.environ else None
-    place = place or Path(sys.argv[0]).with_name("server.json")
+    state_file = Path(os.environ["NC_TEST_MONGO"]) if "NC_TEST_MONGO" in os.environ else None
+    state_file = state_file or Path(sys.argv[0]).with_name("server.json")
     Path(sys.argv[0]).with_name("environment.json").write_text(json.dumps(dict(os.environ)))
-    server = json.loads(place.read_text())
+    server = json.loads(state_file.read_text())
     login(flags, server)
     if program == "mongodump":
         dump(flags, server)
     else:
         restore(flags, server)
-        place.write_text(json.dumps(server))
+        state_file.write_text(json.dumps(server))
 
 
 def dump(flags: dict[str, str], server: dict[str, Any]) -> None:
@@ -178,14 +178,14 @@ def restore(flags: dict[str, str], server: dict[str, Any]) -> None:
     if "oplogReplay" in flags and {"nsInclude", "nsFrom"} & set(flags):  # mongorestore.go
         raise SystemExit("Failed: cannot use --oplogReplay with includes specified")
     try:
-        found = read(sys.stdin.buffer.read())
+        databases = read(sys.stdin.buffer.read())
     except ValueError as error:
         raise SystemExit(f"Failed: {error}") from None
-    if "oplogReplay" in flags and "oplog" not in found.get("", {}):
+    if "oplogReplay" in flags and "oplog" not in databases.get("", {}):
         raise SystemExit("Failed: No oplog file to replay")
-    oplog = found.pop("", {}).get("oplog", [])
+    oplog = databases.pop("", {}).get("oplog", [])
     good = bad = 0
-    for old, collections in found.items():
+    for old, collections in databases.items():
         name = old
         if "nsFrom" in flags:
             if flags["nsInclude"] != f"{old}.*":

@@ -41,36 +41,36 @@ class Mongo:
             program = self.folder / name
             program.write_text(f"#!{sys.executable}\n{source.read_text()}")
             program.chmod(0o755)
-        self.place = self.folder / "server.json"
+        self.state_file = self.folder / "server.json"
         self.set(user="bk", password=PASSWORD, databases=databases)
 
     def set(self, **facts: Any) -> None:
-        old = json.loads(self.place.read_text()) if self.place.exists() else {}
-        self.place.write_text(json.dumps({**old, **facts}))
+        old = json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
+        self.state_file.write_text(json.dumps({**old, **facts}))
 
     @property
     def databases(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.place.read_text())["databases"]
-        return found
+        databases: dict[str, Any] = json.loads(self.state_file.read_text())["databases"]
+        return databases
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mongo:
-    made = Mongo(tmp_path, DATA)
-    monkeypatch.setenv("PATH", f"{made.folder}:{os.environ['PATH']}")
-    return made
+    mongo = Mongo(tmp_path, DATA)
+    monkeypatch.setenv("PATH", f"{mongo.folder}:{os.environ['PATH']}")
+    return mongo
 
 
 def configure(system: System, server: Mongo, stream: str = "True", **parameters: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     secret = system.folder / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o600)
     section = {"ACTION": "load", "FROM": "mongo", "FILENAME": "mongo", "CLASS": "MongoBackup"}
-    given = {"MONGO_USER": "bk", "MONGO_PWD": f"file:{secret}"} | parameters
-    given["MONGODUMP_BIN"] = str(server.folder / "mongodump")
-    system.configure({"MONGODB": {**section, "PARAMETERS": given}, **whole}, STREAM=stream)
+    options = {"MONGO_USER": "bk", "MONGO_PWD": f"file:{secret}"} | parameters
+    options["MONGODUMP_BIN"] = str(server.folder / "mongodump")
+    system.configure({"MONGODB": {**section, "PARAMETERS": options}, **sections}, STREAM=stream)
 
 
 def to(system: System, *more: str) -> tuple[str, ...]:
@@ -105,14 +105,14 @@ def test_back_up_drop_restore_compare(system: System, server: Mongo, stream: str
 def test_under_another_name(system: System, server: Mongo) -> None:
     configure(system, server)
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", *to(system, "--to-database", "copy"))
-    assert "the archive contains 2 databases (shop, ümläut)" in system.restore(*words, code=1)
+    arguments = ("--restore", "latest", *to(system, "--to-database", "copy"))
+    assert "the archive contains 2 databases (shop, ümläut)" in system.restore(*arguments, code=1)
     one = {"shop": DATA["shop"], "admin": DATA["admin"]}
     server.set(databases=one)
     (path,) = (system.store / "srv-test").glob("*.manifest.json")
     path.unlink()
     assert system.result("--accept-rollback")["exit_code"] == 0
-    system.restore(*words)
+    system.restore(*arguments)
     assert server.databases == {**one, "copy": DATA["shop"]}
 
 
@@ -131,11 +131,11 @@ def test_every_cut_is_noticed_and_every_way_to_chop_works() -> None:
     small = {"a": {"x": [{"_id": 1}, {"_id": 2}], "y": []}, "b": {"view": [], "z": [{"_id": 3}]}}
     data = doubles.archive(small)
     for size in (1, 7, 64, len(data)):
-        found = dump_archive.ArchiveChecker()
+        checker = dump_archive.ArchiveChecker()
         pieces = [data[at : at + size] for at in range(0, len(data), size)]
-        assert b"".join(dump_archive.check_complete(pieces, found)) == data
-        assert found.documents == 3
-        assert found.databases == ("a", "b")
+        assert b"".join(dump_archive.check_complete(pieces, checker)) == data
+        assert checker.documents == 3
+        assert checker.databases == ("a", "b")
     for end in range(len(data)):
         with pytest.raises(SourceError):
             list(dump_archive.check_complete([data[:end]], dump_archive.ArchiveChecker()))
@@ -201,12 +201,12 @@ def test_an_archive_with_oplog(system: System, server: Mongo, stream: str) -> No
     configure(system, server, stream, OPLOG="True")
     result = system.result()
     assert result["exit_code"] == 0, result
-    words = ("--restore", "latest", *to(system))
-    text = system.restore(*words, "--to-database", "copy", code=3)
+    arguments = ("--restore", "latest", *to(system))
+    text = system.restore(*arguments, "--to-database", "copy", code=3)
     assert "restored without the oplog" in text
     assert server.databases["copy"] == shop
     server.set(databases={})
-    system.restore(*words)
+    system.restore(*arguments)
     assert server.databases["shop"]["goods"] == [*shop["goods"], {"_id": 777}]
 
 

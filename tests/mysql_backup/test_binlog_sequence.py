@@ -80,15 +80,23 @@ def test_a_number_that_is_absent_after_a_reset(system: System, server: MariaDB) 
     server.sql("INSERT INTO t (v) VALUES ('late 3')", "shop")
     assert "binary logs were reset" in backed_up(system, 1)["sections"][0]["message"]
     backed_up(system)  # it is said once
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", now(server))
-    text = system.restore(*words, "--to-database", "copy", code=1)
+    arguments = (
+        "--restore",
+        runs(system)[0],
+        "--item",
+        "shop",
+        *to(server),
+        "--until",
+        now(server),
+    )
+    text = system.restore(*arguments, "--to-database", "copy", code=1)
     assert "gap in the binary logs" in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
     # a run between that is gone tells nothing of the reset: the times of the logs do
     middle = runs(system)[1]
     for path in (system.store / "srv-test").glob(f"{middle}*"):
         path.unlink()
-    assert "gap" in system.restore(*words, "--to-database", "copy", code=1)
+    assert "gap" in system.restore(*arguments, "--to-database", "copy", code=1)
 
 
 def test_a_reset_to_a_log_of_the_same_number_and_size(system: System, server: MariaDB) -> None:
@@ -117,12 +125,20 @@ def test_purged_after_they_were_stored(system: System, server: MariaDB) -> None:
     purge_to(server, server.sql("SHOW BINARY LOGS").split()[-2])
     moment = write(server, 1)
     backed_up(system)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", now(server))
+    arguments = (
+        "--restore",
+        runs(system)[0],
+        "--item",
+        "shop",
+        *to(server),
+        "--until",
+        now(server),
+    )
     backed_up(system)
-    system.restore(*words, "--to-database", "copy")
+    system.restore(*arguments, "--to-database", "copy")
     assert late(server, "copy") == ["late 1"]
-    words = (*words[:-1], moment)
-    system.restore(*words, "--to-database", "early")
+    arguments = (*arguments[:-1], moment)
+    system.restore(*arguments, "--to-database", "early")
     assert late(server, "early") == []
 
 
@@ -138,9 +154,17 @@ def test_encrypted(system: System, encrypting: Encrypting) -> None:
     assert any(line.startswith("WARN") and "encrypted binary logs" in line for line in lines)
     write(server, 1)
     backed_up(system, 3)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", now(server))
+    arguments = (
+        "--restore",
+        runs(system)[0],
+        "--item",
+        "shop",
+        *to(server),
+        "--until",
+        now(server),
+    )
     backed_up(system, 3)
-    text = system.restore(*words, "--to-database", "copy", code=1)
+    text = system.restore(*arguments, "--to-database", "copy", code=1)
     assert "is encrypted: no client program can replay it" in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
     # an older run does not say it in its manifest: the files themselves do
@@ -149,9 +173,9 @@ def test_encrypted(system: System, encrypting: Encrypting) -> None:
         for item in manifest["items"]:
             item["facts"].pop("encrypted", None)
         system.sign(path, json.dumps(manifest))
-    text = system.restore(*words, "--to-database", "copy", code=1)
+    text = system.restore(*arguments, "--to-database", "copy", code=1)
     assert "is encrypted: no client program can replay it" in text
-    system.restore(*words[:-2], "--to-database", "copy")
+    system.restore(*arguments[:-2], "--to-database", "copy")
 
 
 @pytest.mark.fault("mysqlbinlog that ends early without an error", "exit 1, nothing is left")
@@ -174,14 +198,14 @@ def test_a_replay_that_falls_short(
     short = programs / "mariadb-binlog"
     short.write_text('#!/bin/sh\n/usr/bin/mariadb-binlog "$@" | sed "/^# at 6/q"\n')
     short.chmod(0o755)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server))
     for until in (moment, f"{file}:{position}", gtid):
         for name, search, code in (("copy", None, 0), ("none", f"{programs}:/usr/bin:/bin", 1)):
             with monkeypatch.context() as changed:
                 if search:
                     changed.setenv("PATH", search)
                 text = system.restore(
-                    *words, "--to-database", name, "--overwrite", "--until", until, code=code
+                    *arguments, "--to-database", name, "--overwrite", "--until", until, code=code
                 )
             if code:
                 assert "the binary logs were replayed to binlog.000001:6" in text or "only" in text
@@ -198,12 +222,20 @@ def test_a_position_at_which_no_event_ends(system: System, server: MariaDB) -> N
     file, position = server.sql("SHOW BINLOG STATUS").split()[:2]
     server.sql("FLUSH BINARY LOGS")
     backed_up(system)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--to-database", "copy")
+    arguments = (
+        "--restore",
+        runs(system)[0],
+        "--item",
+        "shop",
+        *to(server),
+        "--to-database",
+        "copy",
+    )
     for wrong in (int(position) - 1, int(position) + 100000):
-        text = system.restore(*words, "--until", f"{file}:{wrong}", code=1)
+        text = system.restore(*arguments, "--until", f"{file}:{wrong}", code=1)
         assert f"no event ends at {file}:{wrong}" in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
-    system.restore(*words, "--until", f"{file}:{position}")
+    system.restore(*arguments, "--until", f"{file}:{position}")
     assert late(server, "copy") == ["late 1"]
 
 
@@ -212,12 +244,12 @@ def test_the_events_of_a_file_are_those_of_mariadb_binlog(server: MariaDB) -> No
     shop(server)
     server.sql("FLUSH BINARY LOGS")
     path = server.data / "binlog.000001"
-    words = ["mariadb-binlog", "--no-defaults", str(path)]
-    listed = subprocess.run(words, capture_output=True, check=True).stdout
+    command = ["mariadb-binlog", "--no-defaults", str(path)]
+    listed = subprocess.run(command, capture_output=True, check=True).stdout
     from mysql_backup import binlog_file as reader
 
-    wanted = [int(line[5:]) for line in listed.split(b"\n") if line.startswith(b"# at ")]
-    assert [event.start for event in reader.events(path)] == wanted
+    expected = [int(line[5:]) for line in listed.split(b"\n") if line.startswith(b"# at ")]
+    assert [event.start for event in reader.events(path)] == expected
     assert not reader.head(path).encrypted
 
 

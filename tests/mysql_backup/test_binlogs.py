@@ -26,12 +26,12 @@ def backed_up(system: System, code: int = 0) -> dict[str, Any]:
 
 def logs(system: System) -> list[tuple[str, str]]:
     """The first and last log of each run, oldest first."""
-    found = []
+    spans = []
     for path in sorted((system.store / "srv-test").glob("*.manifest.json")):
         for item in json.loads(path.read_text())["items"]:
             if item["kind"] == "mysql-binlogs":
-                found.append((item["facts"]["first"], item["facts"]["last"]))
-    return found
+                spans.append((item["facts"]["first"], item["facts"]["last"]))
+    return spans
 
 
 def runs(system: System) -> list[str]:
@@ -97,23 +97,23 @@ def test_to_a_second_between_two_writes(system: System, server: MariaDB) -> None
     server.sql("DELETE FROM t", "other")
     backed_up(system)
     between = write(server, 2)
-    wanted = state(server, "shop")
+    expected = state(server, "shop")
     server.sql("INSERT INTO t (v) VALUES ('late 3')", "shop")
     backed_up(system)
     server.sql("DROP DATABASE shop")
     run = runs(system)[0]
-    words = ("--restore", run, "--item", "shop", *to(server))
-    text = system.restore(*words, "--until", between)
+    arguments = ("--restore", run, "--item", "shop", *to(server))
+    text = system.restore(*arguments, "--until", between)
     assert "1 of 1 view, binlog.000001 to binlog.000003 replayed: 5 tables" in text
     assert late(server, "shop") == ["late 1"]
     assert server.sql("SELECT COUNT(*) FROM aria", "shop") == "0\n"
-    system.restore(*words, "--to-database", "early", "--until", first)
+    system.restore(*arguments, "--to-database", "early", "--until", first)
     assert late(server, "early") == []
     assert server.sql("SELECT COUNT(*) FROM aria", "early") == "2\n"
     second = server.sql(f"SELECT '{between}' + INTERVAL 1 SECOND").strip().replace(" ", "T")
-    system.restore(*words, "--to-database", "both", "--until", second)
+    system.restore(*arguments, "--to-database", "both", "--until", second)
     assert late(server, "both") == ["late 1", "late 2"]
-    assert state(server, "both")["log"][1] == wanted["log"][1]
+    assert state(server, "both")["log"][1] == expected["log"][1]
     assert server.sql("SELECT COUNT(*) FROM t", "other") == "0\n"
 
 
@@ -126,9 +126,9 @@ def test_to_a_position_and_to_a_gtid(system: System, server: MariaDB) -> None:
     gtid = server.sql("SELECT @@gtid_binlog_pos").strip()
     server.sql("INSERT INTO t (v) VALUES ('late 2')", "shop")
     backed_up(system)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server))
     for number, until in enumerate((f"{file}:{position}", gtid)):
-        system.restore(*words, "--to-database", f"copy{number}", "--until", until)
+        system.restore(*arguments, "--to-database", f"copy{number}", "--until", until)
         assert late(server, f"copy{number}") == ["late 1"], until
 
 
@@ -150,8 +150,8 @@ def test_a_store_that_missed_a_run_gets_all_logs(system: System, server: MariaDB
     other = system.folder / "other"
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(other))
     configure(system, server)
-    whole = json.loads(system.conf.read_text())
-    system.conf.write_text(json.dumps({**whole, "STORAGE_TWO": second}))
+    config = json.loads(system.conf.read_text())
+    system.conf.write_text(json.dumps({**config, "STORAGE_TWO": second}))
     backed_up(system)
     write(server, 1)
     other.rename(system.folder / "away")
@@ -161,11 +161,11 @@ def test_a_store_that_missed_a_run_gets_all_logs(system: System, server: MariaDB
     (system.folder / "away").rename(other)
     between = write(server, 2)
     backed_up(system)
-    found = logs(system)
-    assert found[2][0] == found[1][0]  # once more, for the one that lacks it
+    spans = logs(system)
+    assert spans[2][0] == spans[1][0]  # once more, for the one that lacks it
     first = runs(system)[0]
-    words = ("--store", "STORAGE_TWO", "--restore", first, "--item", "shop", *to(server))
-    system.restore(*words, "--to-database", "copy", "--until", between)
+    arguments = ("--store", "STORAGE_TWO", "--restore", first, "--item", "shop", *to(server))
+    system.restore(*arguments, "--to-database", "copy", "--until", between)
     assert late(server, "copy") == ["late 1"]
 
 
@@ -185,8 +185,8 @@ def test_a_gap(system: System, server: MariaDB) -> None:
     assert "purged before they were backed up" in result["sections"][0]["message"]
     backed_up(system)  # it is said once
     now = server.sql("SELECT UTC_TIMESTAMP() - INTERVAL 1 SECOND").strip()
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
-    text = system.restore(*words, "--to-database", "copy", "--until", now, code=1)
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    text = system.restore(*arguments, "--to-database", "copy", "--until", now, code=1)
     assert "gap in the binary logs: number" in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
 
@@ -205,8 +205,8 @@ def test_a_reset(system: System, server: MariaDB) -> None:
         in backed_up(system, 1)["sections"][0]["message"]
     )
     now = server.sql("SELECT UTC_TIMESTAMP() - INTERVAL 1 SECOND").strip()
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
-    text = system.restore(*words, "--to-database", "copy", "--until", now, code=1)
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    text = system.restore(*arguments, "--to-database", "copy", "--until", now, code=1)
     assert "gap" in text
 
 
@@ -231,7 +231,7 @@ def test_a_moment_that_is_not_stored(system: System, server: MariaDB) -> None:
     configure(system, server)
     before = server.sql("SELECT UTC_TIMESTAMP() - INTERVAL 1 SECOND").strip()
     backed_up(system)
-    words = ("--restore", "latest", "--item", "shop", *to(server), "--to-database", "copy")
+    arguments = ("--restore", "latest", "--item", "shop", *to(server), "--to-database", "copy")
     for until, says in (
         ("2099-01-01 00:00:00", "the stored binary logs end at"),
         (before, "the dump is newer"),
@@ -240,7 +240,7 @@ def test_a_moment_that_is_not_stored(system: System, server: MariaDB) -> None:
         ("0-1-1", "the dump is newer"),
         ("yesterday", "not a time, position or GTID"),
     ):
-        text = system.restore(*words, "--until", until, code=1)
+        text = system.restore(*arguments, "--until", until, code=1)
         assert says in text, until
     assert "copy" not in server.sql("SHOW DATABASES").split()
 
@@ -256,8 +256,8 @@ def test_a_manifest_that_was_altered(system: System, server: MariaDB) -> None:
         ('"time": ', '"tme": '),
     ):
         system.sign(path, path.read_text().replace(old, new))
-        words = ("--restore", "latest", "--item", "shop", *to(server), "--to-database", "copy")
-        text = system.restore(*words, "--until", "2099-01-01 00:00", code=1)
+        arguments = ("--restore", "latest", "--item", "shop", *to(server), "--to-database", "copy")
+        text = system.restore(*arguments, "--until", "2099-01-01 00:00", code=1)
         assert "invalid fact in the manifest" in text
         assert "Traceback" not in text
     assert "copy" not in server.sql("SHOW DATABASES").split()
@@ -275,8 +275,8 @@ def test_logs_of_a_forged_run(system: System, server: MariaDB, signed: bool, say
     moment = write(server, 1)
     backed_up(system)
     system.forge(signed=signed)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
-    text = system.restore(*words, "--to-database", "copy", "--until", moment, code=1)
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    text = system.restore(*arguments, "--to-database", "copy", "--until", moment, code=1)
     assert "the stored binary logs end at" in text
     assert f"run {runs(system)[1]} is left out: " in text
     assert says in text
@@ -294,8 +294,8 @@ def test_a_damaged_log(system: System, server: MariaDB) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
-    system.restore(*words, "--to-database", "copy", "--until", moment, code=1)
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    system.restore(*arguments, "--to-database", "copy", "--until", moment, code=1)
     assert "copy" not in server.sql("SHOW DATABASES").split()
 
 
@@ -307,14 +307,14 @@ def test_a_statement_that_names_the_old_database(system: System, server: MariaDB
     server.sql("ALTER TABLE shop.aria ADD COLUMN more INT; DROP VIEW shop.v", "shop")
     moment = write(server, 1)
     backed_up(system)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", moment)
-    text = system.restore(*words, "--to-database", "copy", code=1)
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", moment)
+    text = system.restore(*arguments, "--to-database", "copy", code=1)
     assert "refers to database shop: ALTER TABLE shop.aria" in text
-    text = system.restore(*words, "--to-database", "copy two", code=1)
+    text = system.restore(*arguments, "--to-database", "copy two", code=1)
     assert "'copy two': unsupported database name" in text
     assert not {"copy", "copy two"} & set(server.sql("SHOW DATABASES").splitlines())
     server.sql("DROP DATABASE shop")
-    system.restore(*words)
+    system.restore(*arguments)
     assert "more" in server.sql("SHOW CREATE TABLE aria", "shop")
 
 
@@ -325,6 +325,6 @@ def test_statements_instead_of_rows_are_said(system: System, server: MariaDB) ->
     backed_up(system)
     moment = write(server, 1)
     backed_up(system)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", moment)
-    text = system.restore(*words, "--to-database", "copy", code=3)
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server), "--until", moment)
+    text = system.restore(*arguments, "--to-database", "copy", code=3)
     assert "binlog_format was MIXED" in text

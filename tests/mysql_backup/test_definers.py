@@ -29,26 +29,26 @@ def test_by_a_user_who_may_name_none(system: System, server: MariaDB) -> None:
     assert system.result()["exit_code"] == 0
     login = server.option_file("low.cnf", "low", "low")
     where = ("--to-host", "127.0.0.1", "--to-port", str(server.port), "--to-credentials", login)
-    words = ("--restore", "latest", "--item", "shop", *map(str, where), "--to-database", "back")
-    text = system.restore(*words, code=3)
+    arguments = ("--restore", "latest", "--item", "shop", *map(str, where), "--to-database", "back")
+    text = system.restore(*arguments, code=3)
     assert "are now owned by the restoring user" in text
     assert "1 of 1 view" in text
     server.sql("INSERT INTO t (v) VALUES ('x'); CALL p()", "back")  # the trigger, the routine
     assert server.sql("SELECT n, f(1) FROM v", "back") == "3001\t2\n"
-    asked = "SELECT DISTINCT definer FROM information_schema.{} WHERE {}_schema = 'back'"
+    query = "SELECT DISTINCT definer FROM information_schema.{} WHERE {}_schema = 'back'"
     for kind in ("triggers", "routines", "events"):
-        assert server.sql(asked.format(kind, kind.removesuffix("s"))) == "low@localhost\n"
-    assert server.sql(asked.format("views", "table")) == "low@localhost\n"
+        assert server.sql(query.format(kind, kind.removesuffix("s"))) == "low@localhost\n"
+    assert server.sql(query.format("views", "table")) == "low@localhost\n"
     # Issue 14 C: their authors get none of its privileges
-    asked = "SELECT security_type FROM information_schema.routines WHERE routine_schema = 'back' "
-    asked += "UNION ALL SELECT security_type FROM information_schema.views "
-    asked += "WHERE table_schema = 'back' UNION ALL SELECT status FROM information_schema.events "
-    asked += "WHERE event_schema = 'back'"
-    assert server.sql(asked) == "INVOKER\n" * 3 + "DISABLED\n"
+    query = "SELECT security_type FROM information_schema.routines WHERE routine_schema = 'back' "
+    query += "UNION ALL SELECT security_type FROM information_schema.views "
+    query += "WHERE table_schema = 'back' UNION ALL SELECT status FROM information_schema.events "
+    query += "WHERE event_schema = 'back'"
+    assert server.sql(query) == "INVOKER\n" * 3 + "DISABLED\n"
 
 
 @pytest.mark.parametrize(
-    ("line", "kept", "added"),
+    ("line", "create", "added"),
     [
         ("CREATE DEFINER=`a`@`%` PROCEDURE `p`()", "CREATE PROCEDURE `p`()", "PROCEDURE `p`"),
         ('CREATE FUNCTION "f"() RETURNS INT', 'CREATE FUNCTION "f"() RETURNS INT', 'FUNCTION "f"'),
@@ -71,12 +71,12 @@ def test_by_a_user_who_may_name_none(system: System, server: MariaDB) -> None:
         ("SET NAMES utf8", "SET NAMES utf8", ""),
     ],
 )
-def test_authors_get_no_privileges(line: str, kept: str, added: str) -> None:
+def test_authors_get_no_privileges(line: str, create: str, added: str) -> None:
     """Issue 14 C: for a restoring user who becomes the definer."""
     (statement, *_) = statements.Reader().read([f"{line};".encode()])
-    assert definers.without_privileges(statement) == kept.encode()
-    wanted = f"ALTER {added} SQL SECURITY INVOKER" if added else ""
-    assert definers.invoker_statement(statement) == wanted.encode()
+    assert definers.without_privileges(statement) == create.encode()
+    expected = f"ALTER {added} SQL SECURITY INVOKER" if added else ""
+    assert definers.invoker_statement(statement) == expected.encode()
 
 
 @pytest.mark.needs("mariadbd", "mariadb-dump")
@@ -85,10 +85,10 @@ def test_unknown_ones_are_named(system: System, server: MariaDB) -> None:
     server.sql(KEPT)
     configure(system, server)
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", "--item", "shop", *to(server, "--overwrite"))
-    assert "definer" not in system.restore(*words)
+    arguments = ("--restore", "latest", "--item", "shop", *to(server, "--overwrite"))
+    assert "definer" not in system.restore(*arguments)
     server.sql("DROP USER zoe@localhost; DROP ROLE clerk")
-    text = system.restore(*words, code=3)
+    text = system.restore(*arguments, code=3)
     assert "definer zoe@localhost does not exist" in text
     assert "definer clerk does not exist" in text or "definer clerk@" in text
     assert "definer" not in system.restore("--restore", "latest", *to(server, "--overwrite"))

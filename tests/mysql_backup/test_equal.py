@@ -57,14 +57,16 @@ SET sql_mode='ORACLE'; CREATE VIEW ov AS SELECT 'a' || 'b' AS c;
 
 def everything(server: MariaDB, *names: str) -> list[str]:
     """All that the server says of some databases."""
-    found = []
+    answers = []
     for name in names:
         where = f"_schema = '{name}' ORDER BY 1"
-        asked = f"SELECT table_name FROM information_schema.tables WHERE table{where}"
-        found.append(server.sql(f"SHOW CREATE DATABASE {name}"))
-        for table in server.sql(asked).split():
-            what = f"{name}.{table}"
-            found.append(server.sql(f"SHOW CREATE TABLE {what}; SELECT * FROM {what}"))
+        tables = f"SELECT table_name FROM information_schema.tables WHERE table{where}"
+        answers.append(server.sql(f"SHOW CREATE DATABASE {name}"))
+        for table in server.sql(tables).split():
+            table_name = f"{name}.{table}"
+            answers.append(
+                server.sql(f"SHOW CREATE TABLE {table_name}; SELECT * FROM {table_name}")
+            )
         kinds = {
             "routine": "routine_name, routine_definition, sql_mode, definer",
             "trigger": "trigger_name, action_order, action_statement, sql_mode",
@@ -72,8 +74,8 @@ def everything(server: MariaDB, *names: str) -> list[str]:
         }
         for kind, columns in kinds.items():
             rows = f"SELECT {columns} FROM information_schema.{kind}s WHERE {kind}{where}"
-            found.append(server.sql(rows))
-    return found
+            answers.append(server.sql(rows))
+    return answers
 
 
 @pytest.mark.parametrize("mode", ["", "ORACLE", "NO_BACKSLASH_ESCAPES,ANSI_QUOTES,TRADITIONAL"])
@@ -98,8 +100,8 @@ def test_a_sequence_under_another_name(system: System, server: MariaDB) -> None:
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE shop")
-    words = ("--item", "shop", *to(server), "--to-database", "copy")
-    system.restore("--restore", "latest", *words)
+    arguments = ("--item", "shop", *to(server), "--to-database", "copy")
+    system.restore("--restore", "latest", *arguments)
     server.sql("INSERT INTO t(v) VALUES (2)", "copy")
     assert "nextval(`copy`.`s`)" in server.sql("SHOW CREATE TABLE copy.t")
 
@@ -197,12 +199,12 @@ def test_the_drill_has_the_settings_of_the_source(system: System, server: MariaD
     """Issue 11 B [28]: the throwaway server has the limits of the source."""
     server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (i INT)")
     server.sql("SET GLOBAL sql_mode = 'ANSI_QUOTES', GLOBAL max_allowed_packet = 2097152")
-    asked = "SELECT @@global.max_allowed_packet = 2097152 AND @@global.sql_mode = 'ANSI_QUOTES'"
-    wanted = {f"MYSQL/{server.port}/shop": [asked]}
-    whole = system.full_sections()
-    del whole["FILESET"]
-    whole = {"MYSQL": mysql(server), **whole, "DRILL": drill(ASSERTIONS=wanted)}
-    system.configure(whole, STREAM="True")
+    query = "SELECT @@global.max_allowed_packet = 2097152 AND @@global.sql_mode = 'ANSI_QUOTES'"
+    assertions = {f"MYSQL/{server.port}/shop": [query]}
+    sections = system.full_sections()
+    del sections["FILESET"]
+    sections = {"MYSQL": mysql(server), **sections, "DRILL": drill(ASSERTIONS=assertions)}
+    system.configure(sections, STREAM="True")
     system.result()  # the drill finds no run yet
     result = system.result()
     assert section(result)["status"] == "ok", section(result)["warnings"]
@@ -220,14 +222,14 @@ def test_words_for_another_server() -> None:
 
 def test_warnings_are_counted_by_table() -> None:
     """Issue 11 B: a value that the server altered is named."""
-    found = changed_values.ChangedValues()
+    changed = changed_values.ChangedValues()
     mark = re.search(rb"'(.*?)'", changed_values.marker("t"))
     assert mark
     altered = b"Warning (Code 1265): Data truncated for column 'd' at row 1\n"
     lines = mark[1] + b"\t64\n" + altered * 2
     lines += b"Note (Code 1051): x\nWarning (Code 1906): y\n"
     for at in range(0, len(lines), 7):
-        found.take(lines[at : at + 7])
-    assert found.warnings() == (
+        changed.take(lines[at : at + 7])
+    assert changed.warnings() == (
         "table d: the server changed values: Data truncated for column 'd' (2 warnings)",
     )

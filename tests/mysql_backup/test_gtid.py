@@ -52,17 +52,20 @@ def test_what_a_server_has(text: str, executed: str, there: bool) -> None:
 
 
 def events() -> bytes:
-    said = b"SET @@SESSION.GTID_NEXT= '%s:%d'/*!*/;\nINSERT %d;\n"
-    return b"".join(said % (A.encode(), number, number) for number in (1, 2, 3)) + b"DELIMITER ;\n"
+    statement = b"SET @@SESSION.GTID_NEXT= '%s:%d'/*!*/;\nINSERT %d;\n"
+    return (
+        b"".join(statement % (A.encode(), number, number) for number in (1, 2, 3))
+        + b"DELIMITER ;\n"
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_replay_ends_behind_it(size: int) -> None:
-    whole = events()
-    chunks = [whole[at : at + size] for at in range(0, len(whole), size)]
-    found = b"".join(gtid.events_until(chunks, f"{A.upper()}:2"))
-    assert found.endswith(b"INSERT 2;\n")
-    assert b"".join(gtid.events_until(chunks, f"{A}:3")) == whole
+    log = events()
+    chunks = [log[at : at + size] for at in range(0, len(log), size)]
+    replayed = b"".join(gtid.events_until(chunks, f"{A.upper()}:2"))
+    assert replayed.endswith(b"INSERT 2;\n")
+    assert b"".join(gtid.events_until(chunks, f"{A}:3")) == log
 
 
 def test_one_that_is_not_met() -> None:

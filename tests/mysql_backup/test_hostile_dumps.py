@@ -52,7 +52,7 @@ CREATE PACKAGE BODY pk AS FUNCTION f RETURN INT AS BEGIN RETURN 1; END; END//
 CREATE PROCEDURE o AS BEGIN SELECT 'x' || "x" FROM t; END//
 """
 )
-ASKED = """\
+QUERIES = """\
 SELECT routine_name, HEX(routine_definition), sql_mode, definer FROM information_schema.routines
   WHERE routine_schema = 'hon' ORDER BY 1;
 SELECT HEX(action_statement), definer FROM information_schema.triggers WHERE trigger_schema = 'hon';
@@ -71,9 +71,16 @@ def server() -> Iterator[MariaDB]:
 
 def send(server: MariaDB, sql: bytes, charset: str = "utf8mb4", user: str = "root") -> None:
     """Send statements that end with //, unchanged."""
-    words = ["mariadb", "--no-defaults", "-S", f"{server.folder}/socket", f"-u{user}", "--comments"]
-    words += ["--binary-mode", f"--default-character-set={charset}", "hon"]
-    subprocess.run(words, input=b"DELIMITER //\n" + sql, check=True)
+    command = [
+        "mariadb",
+        "--no-defaults",
+        "-S",
+        f"{server.folder}/socket",
+        f"-u{user}",
+        "--comments",
+    ]
+    command += ["--binary-mode", f"--default-character-set={charset}", "hon"]
+    subprocess.run(command, input=b"DELIMITER //\n" + sql, check=True)
 
 
 def backed_up(system: System) -> str:
@@ -96,8 +103,8 @@ def test_no_body_becomes_a_statement(system: System, server: MariaDB, name: str)
     warned = "procedure p: a restore of its database will be rejected: a client and a server may"
     assert warned in backed_up(system)
     for database in ("hon", "hon2"):
-        words = ("--item", "hon", *to(server, "--to-database", database, "--overwrite"))
-        text = system.restore("--restore", "latest", *words, code=1)
+        arguments = ("--item", "hon", *to(server, "--to-database", database, "--overwrite"))
+        text = system.restore("--restore", "latest", *arguments, code=1)
         assert "a client and a server may read a string or comment in different ways" in text
         assert "ALL PRIVILEGES" not in server.sql("SHOW GRANTS FOR low@localhost")
     assert "hon2" not in server.sql("SHOW DATABASES")
@@ -114,8 +121,8 @@ def test_a_cut_body_opens_no_string(system: System, server: MariaDB) -> None:
     send(server, b"CREATE PROCEDURE b() SELECT \"'; ;; " + evil + b' ;; ", 1//', user="low")
     configure(system, server)
     assert "procedure a: a restore of its database will be rejected: the dump" in backed_up(system)
-    words = ("--item", "hon", *to(server, "--to-database", "hon2"))
-    text = system.restore("--restore", "latest", *words, code=1)
+    arguments = ("--item", "hon", *to(server, "--to-database", "hon2"))
+    text = system.restore("--restore", "latest", *arguments, code=1)
     assert "the dump program wrote it incompletely" in text
     assert "hon2" not in server.sql("SHOW DATABASES")
 
@@ -126,15 +133,15 @@ def test_odd_honest_objects_come_back(system: System, server: MariaDB) -> None:
     server.sql("CREATE OR REPLACE DATABASE hon CHARACTER SET latin1; CREATE TABLE hon.t (x TEXT)")
     send(server, HONEST, "gbk")
     server.sql("ALTER DATABASE hon CHARACTER SET utf8mb4; CREATE OR REPLACE DATABASE old")
-    before = server.sql(ASKED)
+    before = server.sql(QUERIES)
     assert before.count("root@localhost") == 8
     configure(system, server)
     assert system.result()["exit_code"] == 0
     system.restore("--restore", "latest", "--item", "hon", *to(server, "--overwrite"))
-    assert server.sql(ASKED) == before
+    assert server.sql(QUERIES) == before
     server.sql("DROP DATABASE hon")
     system.restore("--restore", "latest", "--item", "hon", *to(server, "--to-database", "copy"))
-    copied = server.sql(ASKED.replace("hon", "copy"))
+    copied = server.sql(QUERIES.replace("hon", "copy"))
     assert copied == before.replace("hon", "copy")
     server.sql("DROP DATABASE copy")
 
@@ -153,12 +160,12 @@ def test_no_logged_statement_becomes_another(system: System, server: MariaDB) ->
     send(server, b"CREATE TABLE u (x INT) --\x01 /*!*/; " + GRANT + b"/*!*/;\n//", user="low")
     later = server.sql("DO SLEEP(1); SELECT UTC_TIMESTAMP(); DO SLEEP(1)").strip()
     assert system.result()["exit_code"] == 0
-    words = ("--restore", first, "--item", "hon", *to(server, "--overwrite", "--until"))
-    text = system.restore(*words, later, code=1)
+    arguments = ("--restore", first, "--item", "hon", *to(server, "--overwrite", "--until"))
+    text = system.restore(*arguments, later, code=1)
     assert "a statement in the binary logs is rejected: 'CREATE TABLE u" in text
     assert "ALL PRIVILEGES" not in server.sql("SHOW GRANTS FOR low@localhost")
     server.sql("DROP DATABASE hon")
-    system.restore(*words, honest)
+    system.restore(*arguments, honest)
     assert server.sql("SHOW TABLES", "hon") == "g\nt\n"
 
 
@@ -247,7 +254,7 @@ def test_a_dump_that_goes_on_after_its_last_delimiter() -> None:
 
 
 HEX = "0x" + "AB" * 3000
-WRITTEN = f"""\
+DUMP_HEAD = f"""\
 /*M!999999\\- enable the sandbox mode */
 -- MySQL dump 10.13  Distrib 8.0.36, for Linux (x86_64)
 /*!40101 SET @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT */;
@@ -311,7 +318,7 @@ DELIMITER ;
 
 def test_what_dump_programs_write() -> None:
     """Statements of mysqldump 5.7 to 9, of Percona's and of mariadb-dump."""
-    check(WRITTEN)
+    check(DUMP_HEAD)
 
 
 def warned(data: bytes, size: int) -> tuple[str, ...]:
@@ -332,7 +339,7 @@ PROCEDURE = (
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 def test_a_backup_says_what_its_restore_rejects(size: int) -> None:
     """Issue 14: rows are skipped, definitions are not; an honest dump has no warning."""
-    assert warned(WRITTEN.encode(), size) == ()
+    assert warned(DUMP_HEAD.encode(), size) == ()
     good, odd = PROCEDURE % (b"good", b"SELECT 1"), PROCEDURE % (b"odd", b"SELECT 1 --\x01 a\n")
     cut = PROCEDURE % (b"cut", b"SELECT '")
     assert warned(b"SET NAMES utf8mb4;\n" + ROWS + good + ROWS, size) == ()
@@ -390,11 +397,11 @@ def test_rows_of_any_size_are_read_once() -> None:
     """A long value is not read again with each of its pieces."""
     for value in (b"0x" + b"AB" * 500_000, b"'" + b"x\\'" * 300_000 + b"'"):
         data = b"INSERT INTO `t` VALUES (" + value + b",1);"
-        found = row_literals.RowCheck()
+        check = row_literals.RowCheck()
         pieces = (data[at : at + 4096] for at in range(0, len(data), 4096))
         for piece in statements.Reader().read(pieces):
-            found.add(piece, last=bool(piece.delimiter))
-            assert found.held < 100
+            check.add(piece, last=bool(piece.delimiter))
+            assert check.held < 100
 
 
 def test_the_client_gets_no_executed_comments() -> None:

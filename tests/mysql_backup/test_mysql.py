@@ -54,11 +54,11 @@ def shop(server: MySQL, name: str = "shop") -> None:
 
 def accounts(server: MySQL) -> list[str]:
     """All that the server says of the accounts of ACCOUNTS."""
-    found = []
+    answers = []
     for who in ("zoe", "`odd ``name`", "clerk", "'b\\\\s'"):
-        for what in (f"SHOW CREATE USER {who}@'%'", f"SHOW GRANTS FOR {who}@'%'"):
-            found.append(server.sql(f"SET print_identified_with_as_hex = ON; {what}"))
-    return found
+        for query in (f"SHOW CREATE USER {who}@'%'", f"SHOW GRANTS FOR {who}@'%'"):
+            answers.append(server.sql(f"SET print_identified_with_as_hex = ON; {query}"))
+    return answers
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])
@@ -80,9 +80,9 @@ def test_back_up_drop_restore_compare(system: System, server: MySQL, stream: str
     assert "database shop: 2 tables, 3000 rows" in text
     assert ({name: state(server, name) for name in ("shop", "mixed")}, accounts(server)) == before
     path = server.option_file("zoe.cnf", "zoe", "a pass\\word")
-    words = ["mysql", f"--defaults-file={path}", f"--port={server.port}"]
-    asked = [*words, "--execute=SELECT COUNT(*) FROM shop.t"]
-    assert b"3000" in subprocess.run(asked, capture_output=True, check=True).stdout
+    client = ["mysql", f"--defaults-file={path}", f"--port={server.port}"]
+    command = [*client, "--execute=SELECT COUNT(*) FROM shop.t"]
+    assert b"3000" in subprocess.run(command, capture_output=True, check=True).stdout
 
 
 def test_to_a_second_a_position_and_a_gtid(system: System, server: MySQL) -> None:
@@ -97,9 +97,9 @@ def test_to_a_second_a_position_and_a_gtid(system: System, server: MySQL) -> Non
     gtid = f"{uuid}:{numbers.rpartition('-')[2]}"
     between = write(server, 2)
     backed_up(system)
-    words = ("--restore", runs(system)[0], "--item", "shop", *to(server))
+    arguments = ("--restore", runs(system)[0], "--item", "shop", *to(server))
     for number, until in enumerate((between, f"{file}:{position}", gtid)):
-        system.restore(*words, "--to-database", f"copy{number}", "--until", until)
+        system.restore(*arguments, "--to-database", f"copy{number}", "--until", until)
         assert late(server, f"copy{number}") == ["late 1"], until
         assert "w" in server.sql("SHOW TABLES", f"copy{number}").split()
     assert late(server, "shop") == ["late 1", "late 2"]
@@ -108,22 +108,22 @@ def test_to_a_second_a_position_and_a_gtid(system: System, server: MySQL) -> Non
         (f"{uuid}:9999", "the stored binary logs end at"),
         (f"{uuid}:1-9", "not a time, position or GTID"),
     ):
-        text = system.restore(*words, "--to-database", "none", "--until", until, code=1)
+        text = system.restore(*arguments, "--to-database", "none", "--until", until, code=1)
         assert says in text, until
     assert "none" not in server.sql("SHOW DATABASES").split()
     server.sql("DROP DATABASE shop")
-    system.restore(*words, "--until", between)
+    system.restore(*arguments, "--until", between)
     assert late(server, "shop") == ["late 1"]
 
 
 def test_a_drill(system: System, server: MySQL) -> None:
     shop(server)
-    wanted = {f"MYSQL/{server.port}/shop": "SELECT COUNT(*) = 3000 FROM t"}
-    whole = system.full_sections()
-    del whole["FILESET"]
-    both = {"MYSQL": mysql(server), **whole}
+    assertions = {f"MYSQL/{server.port}/shop": "SELECT COUNT(*) = 3000 FROM t"}
+    sections = system.full_sections()
+    del sections["FILESET"]
+    both = {"MYSQL": mysql(server), **sections}
     system.configure(both, STREAM="True")
     assert system.result()["exit_code"] == 0
-    system.configure({**both, "DRILL": drill(ASSERTIONS=wanted)}, STREAM="True")
+    system.configure({**both, "DRILL": drill(ASSERTIONS=assertions)}, STREAM="True")
     result = system.result("--only", "DRILL")
     assert section(result)["status"] == "ok", json.dumps(result)

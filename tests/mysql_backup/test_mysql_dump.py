@@ -89,8 +89,8 @@ def state(server: MySQL, name: str) -> dict[str, Any]:
         )
         for table in sorted(tables)
     }
-    for what in ("PROCEDURE p", "FUNCTION f", "TRIGGER g", "EVENT e"):
-        facts[what] = server.sql(f"SHOW CREATE {what}", name).split("\t")[:3]
+    for object_name in ("PROCEDURE p", "FUNCTION f", "TRIGGER g", "EVENT e"):
+        facts[object_name] = server.sql(f"SHOW CREATE {object_name}", name).split("\t")[:3]
     return facts
 
 
@@ -109,9 +109,9 @@ def mysql(server: MySQL, **parameters: Any) -> dict[str, Any]:
 
 
 def configure(system: System, server: MySQL, stream: str = "True", **more: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
-    system.configure({"MYSQL": mysql(server, **more), **whole}, STREAM=stream)
+    sections = system.full_sections()
+    del sections["FILESET"]
+    system.configure({"MYSQL": mysql(server, **more), **sections}, STREAM=stream)
 
 
 def to(server: MySQL, *more: str, host: str = "127.0.0.1") -> tuple[str, ...]:
@@ -129,9 +129,9 @@ def test_back_up_drop_restore_compare(system: System, server: MariaDB, stream: s
     configure(system, server, stream)
     result = system.result()
     assert result["exit_code"] == 0, result
-    made = system.manifest()["items"]
-    assert {item["kind"] for item in made} == {"mysql", "mysql-users", "mysql-binlogs"}
-    facts = {item["name"].partition("/")[2]: item["facts"] for item in made}
+    items = system.manifest()["items"]
+    assert {item["kind"] for item in items} == {"mysql", "mysql-users", "mysql-binlogs"}
+    facts = {item["name"].partition("/")[2]: item["facts"] for item in items}
     assert facts["shop"]["binlog_file"].startswith("binlog.")
     assert int(facts["shop"]["binlog_position"]) > 0
     assert facts["mixed"]["consistency"] == "locked"
@@ -149,10 +149,10 @@ def test_under_another_name_beside_the_old_one(system: System, server: MariaDB) 
     shop(server)
     configure(system, server)
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", "--item", "shop")
-    text = system.restore(*words, *to(server), code=1)
+    arguments = ("--restore", "latest", "--item", "shop")
+    text = system.restore(*arguments, *to(server), code=1)
     assert "database shop is not empty" in text
-    system.restore(*words, *to(server, "--to-database", "shop copy"))
+    system.restore(*arguments, *to(server, "--to-database", "shop copy"))
     assert state(server, "shop copy")["t"][1] == state(server, "shop")["t"][1]
     server.sql("DELETE FROM t LIMIT 10", "shop copy")
     assert server.sql("SELECT n FROM v", "shop copy") == "2990\n"  # its own view
@@ -161,7 +161,7 @@ def test_under_another_name_beside_the_old_one(system: System, server: MariaDB) 
     assert server.sql("SELECT COUNT(*) FROM log", "shop copy") == "1\n"
     assert server.sql("SELECT COUNT(*) FROM log", "shop") == "0\n"
     server.sql("DELETE FROM t", "shop")
-    system.restore(*words, *to(server, "--overwrite"))
+    system.restore(*arguments, *to(server, "--overwrite"))
     assert server.sql("SELECT COUNT(*) FROM t", "shop") == "3000\n"
     out = system.restored("--item", "shop")
     assert "-- Dump completed" in (out / f"MYSQL/{server.port}/shop.sql").read_text()[-200:]
@@ -179,8 +179,8 @@ def test_databases_with_every_odd_name(system: System, server: MariaDB) -> None:
     system.restore("--restore", "latest", *to(server))
     for name in ODD:
         assert server.sql("SELECT COUNT(*) FROM t", name) == "2\n", name
-    words = ("--item", "at@sign", *to(server, "--to-database", "at@other"))
-    system.restore("--restore", "latest", *words)
+    arguments = ("--item", "at@sign", *to(server, "--to-database", "at@other"))
+    system.restore("--restore", "latest", *arguments)
     assert server.sql("SELECT COUNT(*) FROM t", "at@other") == "2\n"
 
 
@@ -212,8 +212,8 @@ def test_two_instances(system: System, server: MariaDB) -> None:
         both = " ".join(str(path) for path in (server.credentials, second.credentials))
         configure(system, server, MY_INSTANCES=f"{server.port},{second.port}", CREDENTIAL_PATH=both)
         assert system.result()["exit_code"] == 0
-        found = {item["name"] for item in system.manifest()["items"]}
-        assert found == {
+        names = {item["name"] for item in system.manifest()["items"]}
+        assert names == {
             f"users@{server.port}", f"users@{second.port}",
             f"binlogs@{server.port}", f"binlogs@{second.port}",
             f"{server.port}/one", f"{second.port}/two",
@@ -221,8 +221,8 @@ def test_two_instances(system: System, server: MariaDB) -> None:
         text = system.restore("--restore", "latest", *to(second), code=2)
         assert "the selected items come from 2 servers (MYSQL " in text
         assert databases(second) == databases(server) - {"one"} | {"two"}
-        words = ("--item", f"users@{server.port}", "--item", f"{server.port}/*")
-        system.restore("--restore", "latest", *words, *to(second))
+        arguments = ("--item", f"users@{server.port}", "--item", f"{server.port}/*")
+        system.restore("--restore", "latest", *arguments, *to(second))
         assert state(second, "one") == state(server, "one")
     finally:
         second.stop()
@@ -316,12 +316,12 @@ DOUBLE = """\
 """
 
 
-def double(system: System, what: str) -> str:
+def double(system: System, script: str) -> str:
     """A dump program that misbehaves; REAL is the one that works."""
     real = subprocess.run(["which", "mariadb-dump"], capture_output=True, text=True, check=True)
     path = system.folder / "mysqldump"
     path.write_text(
-        DOUBLE.format(real=real.stdout.strip(), what=what.replace("REAL", real.stdout.strip()))
+        DOUBLE.format(real=real.stdout.strip(), what=script.replace("REAL", real.stdout.strip()))
     )
     path.chmod(0o755)
     return str(path)
@@ -372,8 +372,8 @@ def test_damage_never_reaches_the_server(system: System, server: MariaDB) -> Non
     raw = bytearray(part.read_bytes())
     raw[-1] ^= 1
     part.write_bytes(raw)
-    words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
-    assert "differs from what was stored" in system.restore(*words, code=1)
+    arguments = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+    assert "differs from what was stored" in system.restore(*arguments, code=1)
     assert "new" not in databases(server)
 
 
@@ -385,18 +385,18 @@ def test_a_refused_dump_leaves_no_database(system: System, server: MariaDB) -> N
     server.sql("CREATE DATABASE bad; CREATE TABLE bad.t (i INT)")
     configure(system, server, MYSQL_DUMP_BINARY=program)
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", "--item", "bad", *to(server, "--to-database", "new"))
-    said = system.restore(*words, code=1)
-    assert "ERROR 1136" in said
-    assert "a customer" not in said
+    arguments = ("--restore", "latest", "--item", "bad", *to(server, "--to-database", "new"))
+    output = system.restore(*arguments, code=1)
+    assert "ERROR 1136" in output
+    assert "a customer" not in output
     assert "new" not in databases(server)
 
 
 def test_a_server_that_ends_what_takes_long(server: MariaDB) -> None:
-    asked = mysql_server.MySQLConnection("mariadb", server.credentials, server.port)
+    connection = mysql_server.MySQLConnection("mariadb", server.credentials, server.port)
     server.sql("SET GLOBAL max_statement_time = 0.1")
     try:
-        assert asked.query("SELECT SLEEP(0.3)") == [["0"]]
+        assert connection.query("SELECT SLEEP(0.3)") == [["0"]]
     finally:
         server.sql("SET GLOBAL max_statement_time = 0")
 
@@ -415,9 +415,9 @@ def test_events_that_are_disabled(system: System) -> None:
         assert result["exit_code"] == 3
         assert "/shop: 1 event not dumped: event_scheduler is DISABLED" in result["stderr"]
         assert "none" not in result["stderr"]
-        words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
-        system.restore(*words, code=3)  # as the backup was
-        assert "not empty" in system.restore(*words, code=1)
+        arguments = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+        system.restore(*arguments, code=3)  # as the backup was
+        assert "not empty" in system.restore(*arguments, code=1)
         assert server.sql("SELECT COUNT(*) FROM t", "new") == "3000\n"
     finally:
         server.stop()
@@ -443,9 +443,9 @@ def test_bad_input(system: System, server: MariaDB, parameters: dict[str, str], 
 
 
 def test_credentials_that_others_can_read_are_refused(system: System, server: MariaDB) -> None:
-    opened = server.option_file("open.cnf", "ncbackup", server.password)
-    opened.chmod(0o644)
-    configure(system, server, CREDENTIAL_PATH=str(opened))
+    option_file = server.option_file("open.cnf", "ncbackup", server.password)
+    option_file.chmod(0o644)
+    configure(system, server, CREDENTIAL_PATH=str(option_file))
     assert "chmod 0600" in system.run("-r").stderr
 
 
@@ -460,18 +460,18 @@ def test_it_tests_without_a_change(system: System, server: MariaDB) -> None:
 
 def test_files_and_databases_are_told_apart(system: System, server: MariaDB) -> None:
     shop(server)
-    whole = system.full_sections()
+    sections = system.full_sections()
     (system.source / "a").write_text("a")
-    system.configure({"MYSQL": mysql(server), **whole}, STREAM="True", PARALLEL="2")
+    system.configure({"MYSQL": mysql(server), **sections}, STREAM="True", PARALLEL="2")
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", *to(server))
+    arguments = ("--restore", "latest", *to(server))
     out = str(system.folder / "out")
-    assert "no database is selected" in system.restore(*words, "--section", "FILESET", code=2)
+    assert "no database is selected" in system.restore(*arguments, "--section", "FILESET", code=2)
     assert "cannot be combined with --destination or --path" in system.restore(
-        *words, "--path", "/etc", code=2
+        *arguments, "--path", "/etc", code=2
     )
     assert "databases are selected" in system.restore(
-        *words, "--section", "FILESET", "--to-database", "x", code=2
+        *arguments, "--section", "FILESET", "--to-database", "x", code=2
     )
     assert "requires --to-host" in system.restore(
         "--restore", "latest", "--to-port", "3306", "--destination", out, code=2
@@ -503,9 +503,9 @@ def test_a_connection_that_is_killed(system: System, server: MariaDB) -> None:
     for number in ids:
         server.sql(f"KILL {number}")
     go.touch()
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 1, said
-    assert b"Lost connection" in said or b"gone away" in said or b"2013" in said
+    _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 1, stderr
+    assert b"Lost connection" in stderr or b"gone away" in stderr or b"2013" in stderr
     assert not [name for name in system.stored() if "shop" in name]
 
 
@@ -516,8 +516,8 @@ def test_a_table_that_is_dropped_meanwhile(system: System, server: MariaDB) -> N
     wait_for(waits)
     server.sql("DROP TABLE z", "shop")
     go.touch()
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 0, said
+    _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 0, stderr
     assert "it is dumped anew" in system.log.read_text()
     system.restore("--restore", "latest", "--item", "shop", *to(server, "--to-database", "copy"))
     assert server.sql("SHOW TABLES", "copy").split() == ["a"]
@@ -530,19 +530,19 @@ def test_sequences_and_the_history_of_rows(system: System, server: MariaDB) -> N
     server.sql("INSERT INTO h VALUES (1, 1), (2, 2); UPDATE h SET n = 3; DELETE FROM h", "shop")
     server.sql("CREATE VIEW gone AS SELECT i FROM h; CREATE VIEW broken AS SELECT n FROM h", "shop")
     server.sql("CREATE TABLE x (n INT); ALTER VIEW broken AS SELECT n FROM x; DROP TABLE x", "shop")
-    asked = "SELECT *, row_start, row_end FROM h FOR SYSTEM_TIME ALL ORDER BY row_start, i"
-    before = server.sql(asked, "shop")
+    query = "SELECT *, row_start, row_end FROM h FOR SYSTEM_TIME ALL ORDER BY row_start, i"
+    before = server.sql(query, "shop")
     assert len(before.splitlines()) == 4
     configure(system, server, EXCLUDE_TABLE=["shop.left*", "shop.broken"])
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE shop")
     system.restore("--restore", "latest", *to(server))
-    assert server.sql(asked, "shop") == before
+    assert server.sql(query, "shop") == before
     assert server.sql("SHOW TABLES", "shop").split() == ["gone", "h", "s"]
     assert int(server.sql("SELECT NEXTVAL(s)", "shop")) > 1
-    told = "{ echo 'mysqldump Ver 10.16 Distrib 10.5.1-MariaDB'; exit; }"
+    old_version = "{ echo 'mysqldump Ver 10.16 Distrib 10.5.1-MariaDB'; exit; }"
     path = Path(double(system, '[[ "$*" == *--dump-history* ]] && exit 7; exec REAL "$@"'))
-    path.write_text(re.sub("exec .* --version", told, path.read_text()))
+    path.write_text(re.sub("exec .* --version", old_version, path.read_text()))
     configure(system, server, MYSQL_DUMP_BINARY=str(path), EXCLUDE_TABLE="shop.broken")
     result = system.result()
     assert result["exit_code"] == 3
@@ -555,14 +555,14 @@ def test_what_still_means_the_old_database(system: System, server: MariaDB) -> N
     server.sql("CREATE PROCEDURE q() SELECT COUNT(*) FROM shop.t", "shop")
     configure(system, server)
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
-    text = system.restore(*words, code=3)
+    arguments = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+    text = system.restore(*arguments, code=3)
     assert "still refers to database shop: SELECT COUNT(*) FROM shop.t" in text
     assert server.sql("SELECT COUNT(*) FROM t", "new") == "3000\n"
     server.sql("CREATE TRIGGER shop.r AFTER DELETE ON shop.t FOR EACH ROW SET @a = 1; ")
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE new; DROP TRIGGER shop.r")
-    assert "a trigger refers to database shop" in system.restore(*words, code=1)
+    assert "a trigger refers to database shop" in system.restore(*arguments, code=1)
     assert "new" not in databases(server)
     assert server.sql("SHOW TRIGGERS LIKE 'r'", "shop") == ""
-    system.restore(*words[:4], *to(server, "--overwrite"))
+    system.restore(*arguments[:4], *to(server, "--overwrite"))

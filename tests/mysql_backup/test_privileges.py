@@ -95,7 +95,7 @@ def test_binary_logs_that_cannot_be_read(
     folder = server.folder / "data"
     folder.chmod(0o750)
     log = folder / "binlog.000001"
-    words = [
+    command = [
         "python3", "-c",
         "import sys; sys.path.insert(0, sys.argv[1]); from mysql_backup import file_access as a; "
         "from pathlib import Path; "
@@ -103,12 +103,15 @@ def test_binary_logs_that_cannot_be_read(
         str(project.ROOT), str(log),
     ]  # fmt: skip
     server.folder.chmod(0o755)
-    for group, wanted in (("adm", "usermod -aG adm nobody"), ("mysql", "usermod -aG mysql nobody")):
+    for group, expected in (
+        ("adm", "usermod -aG adm nobody"),
+        ("mysql", "usermod -aG mysql nobody"),
+    ):
         subprocess.run(["chgrp", group, str(folder)], check=True)
-        out = subprocess.run(words, capture_output=True, check=True, user="nobody", text=True)
-        assert out.stdout.strip() == wanted
+        out = subprocess.run(command, capture_output=True, check=True, user="nobody", text=True)
+        assert out.stdout.strip() == expected
     folder.chmod(0o700)
-    out = subprocess.run(words, capture_output=True, check=True, user="nobody", text=True)
+    out = subprocess.run(command, capture_output=True, check=True, user="nobody", text=True)
     assert out.stdout.strip() == f"chmod g+rX {folder} && usermod -aG mysql nobody"
     assert access.command(Path("/")).endswith("root")
 

@@ -57,15 +57,15 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def caught_up(primary: MariaDB, replica: MariaDB) -> None:
-    wanted = primary.sql("SELECT @@gtid_binlog_pos")
-    until(lambda: replica.sql("SELECT @@gtid_slave_pos") == wanted)
+    position = primary.sql("SELECT @@gtid_binlog_pos")
+    until(lambda: replica.sql("SELECT @@gtid_slave_pos") == position)
 
 
 def facts(system: System) -> dict[str, Any]:
     path = sorted((system.store / "srv-test").glob("*.manifest.json"))[-1]
     items = json.loads(path.read_text())["items"]
-    (found,) = [one for one in items if one["name"].endswith("/shop")]
-    return {**found["facts"], "notes": found["notes"]}
+    (item,) = [one for one in items if one["name"].endswith("/shop")]
+    return {**item["facts"], "notes": item["notes"]}
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])
@@ -83,14 +83,14 @@ def test_the_position_of_the_primary(
     result = system.result()
     assert result["exit_code"] == 0, json.dumps(result)
     file, position = primary.sql("SHOW MASTER STATUS").split()[:2]
-    found = facts(system)
-    assert found["primary_host"] == "127.0.0.1"
-    assert found["primary_port"] == primary.port
-    assert (found["primary_log_file"], str(found["primary_log_position"])) == (file, position)
-    assert found["gtid_slave_pos"] == primary.sql("SELECT @@gtid_binlog_pos").strip()
-    assert found["primary_position"] == "exact"
-    shown = system.restore("--show", "latest")
-    assert f"replica of 127.0.0.1:{primary.port}, executed up to {file}:{position}" in shown
+    stored = facts(system)
+    assert stored["primary_host"] == "127.0.0.1"
+    assert stored["primary_port"] == primary.port
+    assert (stored["primary_log_file"], str(stored["primary_log_position"])) == (file, position)
+    assert stored["gtid_slave_pos"] == primary.sql("SELECT @@gtid_binlog_pos").strip()
+    assert stored["primary_position"] == "exact"
+    output = system.restore("--show", "latest")
+    assert f"replica of 127.0.0.1:{primary.port}, executed up to {file}:{position}" in output
     done = system.run("-t")
     assert done.returncode == 0, done.stderr
     assert "replica of 127.0.0.1" in done.stdout
@@ -99,7 +99,7 @@ def test_the_position_of_the_primary(
     fresh = Replica()
     try:
         system.restore("--restore", "latest", "--item", "shop", *to(fresh))
-        follow(fresh, primary, found["primary_log_file"], found["primary_log_position"])
+        follow(fresh, primary, stored["primary_log_file"], stored["primary_log_position"])
         until(lambda: fresh.sql("SELECT COUNT(*) FROM t WHERE v = 'after'", "shop") == "1\n")
         assert fresh.sql("CHECKSUM TABLE t", "shop") == primary.sql("CHECKSUM TABLE t", "shop")
     finally:

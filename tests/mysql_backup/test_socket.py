@@ -78,8 +78,8 @@ def test_skip_networking(system: System, socket_only: SocketOnly, stream: str) -
     assert state(server, "shop") == before
     item = ("--item", "shop", *login)
     # the folder of the socket; and by socket= of the option file alone
-    words = ("--restore", "latest", "--to-host", str(server.folder), *item)
-    system.restore(*words, "--to-database", "copy")
+    arguments = ("--restore", "latest", "--to-host", str(server.folder), *item)
+    system.restore(*arguments, "--to-database", "copy")
     assert server.sql("SELECT COUNT(*) FROM copy.t") == "3000\n"
 
 
@@ -94,9 +94,9 @@ def test_skip_networking_physically(system: System, socket_only: SocketOnly) -> 
             "MY_INSTANCES": str(socket_only.port), "CREDENTIAL_PATH": str(socket_only.credentials),
         },
     }  # fmt: skip
-    whole = system.full_sections()
-    del whole["FILESET"]
-    system.configure({"PHYSICAL": section, **whole}, STREAM="True")
+    sections = system.full_sections()
+    del sections["FILESET"]
+    system.configure({"PHYSICAL": section, **sections}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 0, json.dumps(result)
     out = system.restored()
@@ -112,23 +112,25 @@ def test_restore_by_root_of_debian(system: System, debian: DebianRoot) -> None:
     configure(system, debian)
     assert system.result()["exit_code"] == 0
     debian.sql("DROP DATABASE shop")
-    words = ("--restore", "latest", "--item", "shop")
+    arguments = ("--restore", "latest", "--item", "shop")
     wrong = ("--to-host", "127.0.0.1", "--to-port", str(debian.port), "--to-user", "root")
-    text = system.restore(*words, *wrong, code=1)
+    text = system.restore(*arguments, *wrong, code=1)
     assert "ERROR 1698 (28000): Access denied for user 'root'@'localhost'" in text
     assert "ended with exit code" not in text
     assert "--to-host /run/mysqld/mysqld.sock" in text
-    system.restore(*words, "--to-host", f"{debian.folder}/socket")
+    system.restore(*arguments, "--to-host", f"{debian.folder}/socket")
     assert state(debian, "shop") == before
-    system.restore(*words, "--to-host", str(debian.folder), "--overwrite")
+    system.restore(*arguments, "--to-host", str(debian.folder), "--overwrite")
     assert state(debian, "shop") == before
     # an option file that names another host does not turn it into TCP
     other = system.folder / "other.cnf"
     other.write_text("[client]\nhost=127.0.0.1\nport=1\n")
     login = ("--to-credentials", str(other))
-    system.restore(*words, "--to-host", f"{debian.folder}/socket", *login, "--overwrite")
+    system.restore(*arguments, "--to-host", f"{debian.folder}/socket", *login, "--overwrite")
     # the port says which server is meant
-    text = system.restore(*words, "--to-host", f"{debian.folder}/socket", "--to-port", "1", code=1)
+    text = system.restore(
+        *arguments, "--to-host", f"{debian.folder}/socket", "--to-port", "1", code=1
+    )
     assert f"has port {debian.port}, not 1" in text
 
 
@@ -140,10 +142,10 @@ def test_paths_that_are_no_socket(system: System, debian: DebianRoot, tmp_path: 
     shop(debian)
     configure(system, debian)
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", "--item", "shop", "--to-host")
-    assert "no socket" in system.restore(*words, str(tmp_path), code=1)
-    assert "no socket" in system.restore(*words, str(tmp_path / "none"), code=1)
-    text = system.restore(*words, "127.0.0.1", "--to-port", "1", "--to-user", "root", code=1)
+    arguments = ("--restore", "latest", "--item", "shop", "--to-host")
+    assert "no socket" in system.restore(*arguments, str(tmp_path), code=1)
+    assert "no socket" in system.restore(*arguments, str(tmp_path / "none"), code=1)
+    text = system.restore(*arguments, "127.0.0.1", "--to-port", "1", "--to-user", "root", code=1)
     assert "ERROR 2002 (HY000)" in text or "ERROR 2003 (HY000)" in text
     assert "ended with exit code" not in text
 

@@ -21,9 +21,9 @@ SIZES = (1, 2, 3, 5, 64, 1 << 20)
 def split(text: str) -> list[str]:
     """The statements of a text, the same for chunks of all sizes."""
     data = text.encode()
-    found = set()
+    readings = set()
     for size in SIZES:
-        whole, part = [], b""
+        complete, part = [], b""
         pieces = list(
             statements.Reader().read(data[i : i + size] for i in range(0, len(data), size))
         )
@@ -31,15 +31,15 @@ def split(text: str) -> list[str]:
         for piece in pieces:
             part += piece.text
             if piece.delimiter:
-                whole.append(part.decode().strip())
+                complete.append(part.decode().strip())
                 part = b""
-        found.add((*whole, part.decode().strip()))
-    (one,) = found
+        readings.add((*complete, part.decode().strip()))
+    (one,) = readings
     return list(one[:-1]) if not one[-1] else list(one)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("a; b;", ["a", "b"]),
         ("a 'x;''y\\';' b; c", ["a 'x;''y\\';' b", "c"]),
@@ -56,9 +56,9 @@ def split(text: str) -> list[str]:
         (f'{ANSI}; a "x\\"; b', [ANSI, 'a "x\\"', "b"]),
     ],
 )
-def test_where_statements_end(text: str, wanted: list[str]) -> None:
+def test_where_statements_end(text: str, expected: list[str]) -> None:
     """Issue 11 B: SQL is never cut by text search."""
-    assert [one.replace("\n\n", "\n") for one in split(text)] == wanted
+    assert [one.replace("\n\n", "\n") for one in split(text)] == expected
 
 
 def test_sql_mode_is_given_back() -> None:
@@ -102,14 +102,21 @@ DELIMITER ;
 @pytest.mark.fault("a routine with lines like those of a dump", "it comes back as it was")
 def test_bodies_that_look_like_dumps(system: System, server: MariaDB, tmp_path: Path) -> None:
     """Issue 11 B (views.py:28): a line of a body is no marker of the dump."""
-    words = ["mariadb", "--no-defaults", "-S", f"{server.folder}/socket", "-uroot", "--binary-mode"]
-    subprocess.run(words, input=BODY.encode(), check=True)
-    asked = "SELECT routine_name, routine_definition, sql_mode FROM information_schema.routines "
-    asked += "WHERE routine_schema = 'hon' ORDER BY 1; SELECT action_statement, sql_mode FROM "
-    asked += "information_schema.triggers WHERE trigger_schema = 'hon'; SHOW CREATE VIEW hon.v"
-    before = server.sql(asked)
+    client = [
+        "mariadb",
+        "--no-defaults",
+        "-S",
+        f"{server.folder}/socket",
+        "-uroot",
+        "--binary-mode",
+    ]
+    subprocess.run(client, input=BODY.encode(), check=True)
+    query = "SELECT routine_name, routine_definition, sql_mode FROM information_schema.routines "
+    query += "WHERE routine_schema = 'hon' ORDER BY 1; SELECT action_statement, sql_mode FROM "
+    query += "information_schema.triggers WHERE trigger_schema = 'hon'; SHOW CREATE VIEW hon.v"
+    before = server.sql(query)
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE hon")
     system.restore("--restore", "latest", "--item", "hon", *to(server))
-    assert server.sql(asked) == before
+    assert server.sql(query) == before

@@ -35,16 +35,16 @@ DROP DATABASE shop; DROP ROLE clerk; DROP USER zoe@localhost, 'odd `name'@localh
 def grants(server: MariaDB) -> list[list[str]]:
     """All that the server says of the accounts; the order of grants is its own affair."""
     names = ("zoe@localhost", "`odd ``name`@localhost")
-    said = [f"SHOW CREATE USER {name}" for name in names]
-    said += [f"SHOW GRANTS FOR {name}" for name in (*names, "clerk")]
-    return [sorted(server.sql(one).splitlines()) for one in said]
+    queries = [f"SHOW CREATE USER {name}" for name in names]
+    queries += [f"SHOW GRANTS FOR {name}" for name in (*names, "clerk")]
+    return [sorted(server.sql(one).splitlines()) for one in queries]
 
 
-def asked(server: MariaDB, password: str, sql: str) -> bytes:
+def answered(server: MariaDB, password: str, sql: str) -> bytes:
     """What the server answers the user zoe, and what the client says."""
     login = server.option_file("zoe.cnf", "zoe", password)
-    words = ["mariadb", f"--defaults-file={login}", "-N", f"--port={server.port}", "-e", sql]
-    done = subprocess.run(words, capture_output=True, check=False)
+    command = ["mariadb", f"--defaults-file={login}", "-N", f"--port={server.port}", "-e", sql]
+    done = subprocess.run(command, capture_output=True, check=False)
     return done.stdout + done.stderr
 
 
@@ -65,7 +65,7 @@ def test_on_a_server_without_them(system: System, server: MariaDB, stream: str) 
     assert f"rest of MYSQL/users@{server.port}" in text
     assert "all grants\n" in text
     assert grants(server) == before
-    assert asked(server, "first", "SELECT i FROM shop.w; CALL shop.p()") == b"1\n1\n"
+    assert answered(server, "first", "SELECT i FROM shop.w; CALL shop.p()") == b"1\n1\n"
     assert "mariadb_dump_import_role" not in server.sql("SELECT user FROM mysql.user")
 
 
@@ -77,12 +77,12 @@ def test_one_that_is_there_keeps_its_password(system: System, server: MariaDB) -
     assert system.result()["exit_code"] == 0
     server.sql("SET PASSWORD FOR zoe@localhost = PASSWORD('second')")
     server.sql("REVOKE EXECUTE ON PROCEDURE shop.p FROM zoe@localhost")
-    words = ("--item", f"users@{server.port}", "--item", "shop", *to(server, "--overwrite"))
-    said = system.restore("--restore", "latest", *words, "--dry-run").splitlines()
-    assert len(said) == 2, said
-    system.restore("--restore", "latest", *words)
-    assert asked(server, "second", "CALL shop.p()") == b"1\n"
-    assert b"denied" in asked(server, "first", "SELECT 1")
+    arguments = ("--item", f"users@{server.port}", "--item", "shop", *to(server, "--overwrite"))
+    lines = system.restore("--restore", "latest", *arguments, "--dry-run").splitlines()
+    assert len(lines) == 2, lines
+    system.restore("--restore", "latest", *arguments)
+    assert answered(server, "second", "CALL shop.p()") == b"1\n"
+    assert b"denied" in answered(server, "first", "SELECT 1")
 
 
 @pytest.mark.needs("mariadbd", "mariadb-dump")
@@ -108,15 +108,15 @@ def test_by_a_user_who_may_not(system: System, server: MariaDB) -> None:
     assert system.result()["exit_code"] == 0
     login = ("--to-credentials", str(server.credentials))
     where = ("--to-host", "127.0.0.1", "--to-port", str(server.port))
-    words = ("--restore", "latest", "--item", f"users@{server.port}", *where, *login)
-    text = system.restore(*words, code=1)
+    arguments = ("--restore", "latest", "--item", f"users@{server.port}", *where, *login)
+    text = system.restore(*arguments, code=1)
     assert "users and grants: ERROR" in text
     assert "denied" in text
     assert "IDENTIFIED" not in text  # no hash of a password
 
 
 @pytest.mark.parametrize(
-    ("line", "kept"),
+    ("line", "expected"),
     [
         (
             "GRANT RELOAD ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*DE' WITH GRANT OPTION;",
@@ -135,9 +135,9 @@ def test_by_a_user_who_may_not(system: System, server: MariaDB) -> None:
         ("CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*B';", ""),
     ],
 )
-def test_a_grant_sets_no_password(line: str, kept: str) -> None:
+def test_a_grant_sets_no_password(line: str, expected: str) -> None:
     (statement, *_) = statements.Reader().read([line[:20].encode(), line[20:].encode()])
-    assert grants_module.without_password(statement) + b";" == (kept or line).encode()
+    assert grants_module.without_password(statement) + b";" == (expected or line).encode()
 
 
 MINOR = """\
@@ -156,8 +156,8 @@ def test_by_an_administrator_who_is_not_root(system: System, server: MariaDB) ->
     server.sql("CREATE USER edda@localhost IDENTIFIED VIA ed25519 USING PASSWORD('e')")
     server.sql(MINOR)
     before = grants(server)
-    asked = "SELECT * FROM mysql.servers; SHOW CREATE USER edda@localhost"
-    objects = server.sql(asked)
+    query = "SELECT * FROM mysql.servers; SHOW CREATE USER edda@localhost"
+    objects = server.sql(query)
     configure(system, server)
     assert system.result()["exit_code"] == 0
     assert "time zones" in str(system.manifest()["items"][0]["notes"])
@@ -165,9 +165,9 @@ def test_by_an_administrator_who_is_not_root(system: System, server: MariaDB) ->
     server.sql("DROP SERVER far; DROP USER edda@localhost; UNINSTALL SONAME 'auth_ed25519'")
     login = server.option_file("minor.cnf", "minor", "low")
     where = ("--to-host", "127.0.0.1", "--to-port", str(server.port))
-    words = (*where, "--to-credentials", str(login), "--overwrite")
-    text = system.restore("--restore", "latest", *words, code=3)
+    arguments = (*where, "--to-credentials", str(login), "--overwrite")
+    text = system.restore("--restore", "latest", *arguments, code=3)
     assert "statement failed: 'GRANT PROXY ON" in text
     assert f"rest of MYSQL/users@{server.port}" in text
     assert grants(server) == before
-    assert server.sql(asked) == objects
+    assert server.sql(query) == objects

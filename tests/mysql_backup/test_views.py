@@ -31,7 +31,7 @@ CREATE VIEW a.`v``1` AS SELECT i FROM b.t; CREATE VIEW b.v AS SELECT i FROM a.`v
 CREATE VIEW a.`line\nbreak` AS SELECT 8 AS n;
 CREATE VIEW a.called AS SELECT b.f() AS f; CREATE VIEW a.above AS SELECT i FROM b.v;
 """
-ASKED = """\
+QUERIES = """\
 SELECT i, twice, thrice, hidden, j, words, ST_AsText(place) FROM a.t ORDER BY i;
 SELECT * FROM b.parts PARTITION (q); SELECT * FROM a.above; SELECT * FROM a.called;
 SELECT * FROM a.`line\nbreak`; SHOW CREATE VIEW b.v;
@@ -44,7 +44,7 @@ REMOVED = "SET foreign_key_checks = 0; DROP DATABASE a; DROP DATABASE b;"
 @pytest.mark.fault("views of two databases that need each other", "both come back")
 def test_of_databases_that_need_each_other(system: System, server: MariaDB) -> None:
     server.sql(CROSSING)
-    before = server.sql(ASKED)
+    before = server.sql(QUERIES)
     server.sql("GRANT EXECUTE ON FUNCTION b.f TO ncbackup@localhost")
     configure(system, server)
     assert system.result()["exit_code"] == 0
@@ -52,7 +52,7 @@ def test_of_databases_that_need_each_other(system: System, server: MariaDB) -> N
     text = system.restore("--restore", "latest", *to(server))
     assert f"rest of MYSQL/{server.port}/a" in text
     assert "4 of 4 views" in text
-    assert server.sql(ASKED) == before
+    assert server.sql(QUERIES) == before
     text = system.restore("--restore", "latest", *to(server), code=1)
     assert text.count("is not empty") == 2  # of both databases
     assert text.count("hint: Choose another name") == 1
@@ -98,8 +98,8 @@ def test_a_database_that_waits_is_dropped_where_its_end_fails(
     moment = write(server, 1)
     backed_up(system)
     server.sql("DROP DATABASE shop; DROP DATABASE other")
-    words = ("--item", "shop", *to(server, "--until", moment))
-    text = system.restore("--restore", runs(system)[0], *words, code=1)
+    arguments = ("--item", "shop", *to(server, "--until", moment))
+    text = system.restore("--restore", runs(system)[0], *arguments, code=1)
     assert "Table 'other.t' doesn't exist" in text
     assert "shop" not in databases(server)
 
@@ -115,15 +115,15 @@ def test_views_that_can_be_updated(system: System, server: MariaDB) -> None:
         "CREATE VIEW a.z AS SELECT * FROM b.m; CREATE VIEW a.m AS SELECT * FROM a.z WHERE x > 0;"
         "CREATE VIEW a.a AS SELECT * FROM a.m WHERE x > 0 WITH CHECK OPTION"
     )
-    asked = "SELECT table_schema, table_name, is_updatable, check_option, view_definition "
-    asked += "FROM information_schema.views WHERE table_schema IN ('a', 'b', 'c') ORDER BY 1, 2"
-    before = server.sql(asked)
+    query = "SELECT table_schema, table_name, is_updatable, check_option, view_definition "
+    query += "FROM information_schema.views WHERE table_schema IN ('a', 'b', 'c') ORDER BY 1, 2"
+    before = server.sql(query)
     assert before.count("YES") == 5
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE a; DROP DATABASE b; DROP DATABASE c")
     system.restore("--restore", "latest", *to(server))
-    assert server.sql(asked) == before
+    assert server.sql(query) == before
     server.sql("UPDATE a.a SET x = 7")
 
 
@@ -139,13 +139,13 @@ def test_under_another_global_sql_mode(system: System, server: MariaDB, mode: st
         """CREATE VIEW odd AS SELECT 'it''s; -- no' AS `q"`, "it's" || 'x' AS `z`""",
         "shop",
     )
-    asked = 'SELECT HEX(a), n, HEX(p) FROM v; SELECT HEX(`q"`), z FROM odd'
-    before = server.sql(asked, "shop")
+    query = 'SELECT HEX(a), n, HEX(p) FROM v; SELECT HEX(`q"`), z FROM odd'
+    before = server.sql(query, "shop")
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql(f"DROP DATABASE shop; SET GLOBAL sql_mode = '{mode}'")
     system.restore("--restore", "latest", "--item", "shop", *to(server))
-    assert server.sql(asked, "shop") == before
+    assert server.sql(query, "shop") == before
 
 
 DUMP = b"""\
@@ -177,10 +177,10 @@ INSERT INTO `t` VALUES ('\\n-- Final view structure for view `t`');
 @pytest.mark.parametrize("size", [1, 7, 40, 1 << 20])
 def test_they_are_kept_back(size: int) -> None:
     reader = dump_reader.DumpReader("shop", "shop", MysqlFacts())
-    rest = b"".join(reader.read(DUMP[at : at + size] for at in range(0, len(DUMP), size)))
-    assert b"VIEW `v` AS" not in rest
-    assert b"Final view structure for view `t`" in rest
-    assert b"TIME_ZONE=@OLD" in rest
+    output = b"".join(reader.read(DUMP[at : at + size] for at in range(0, len(DUMP), size)))
+    assert b"VIEW `v` AS" not in output
+    assert b"Final view structure for view `t`" in output
+    assert b"TIME_ZONE=@OLD" in output
     assert reader.head.startswith(b"/*!40101 SET NAMES utf8mb4 */;\n/*!40101 SET @OLD_SQL_MODE")
     every = reader.views.by_name
     assert [one.name for one in deferred_views.in_dependency_order(every, every)] == ["w `2", "v"]

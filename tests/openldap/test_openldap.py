@@ -41,16 +41,16 @@ def server() -> Iterator[LDAP]:
 
 
 def configure(system: System, server: LDAP, stream: str = "True", **parameters: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     section = {
         "ACTION": "load",
         "FROM": "openldap",
         "FILENAME": "openldap",
         "CLASS": "OpenLDAPBackup",
     }
-    given = {"CONFIG_FOLDER": str(server.config), **parameters}
-    system.configure({"OPENLDAP": {**section, "PARAMETERS": given}, **whole}, STREAM=stream)
+    options = {"CONFIG_FOLDER": str(server.config), **parameters}
+    system.configure({"OPENLDAP": {**section, "PARAMETERS": options}, **sections}, STREAM=stream)
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])
@@ -72,8 +72,8 @@ def test_back_up_drop_restore_compare(tmp_path: Path, server: LDAP, stream: str)
     for number in ("0", "1"):
         copy = server.folder / f"{number}.ldif"
         copy.write_bytes((out / f"{number}.ldif").read_bytes())
-        words = ("-n", number, "-F", str(server.config), "-l", str(copy))
-        server.call(program("slapadd"), *words)
+        arguments = ("-n", number, "-F", str(server.config), "-l", str(copy))
+        server.call(program("slapadd"), *arguments)
     server.serve()
     assert server.entries() == before
 
@@ -187,8 +187,8 @@ class Glued(LDAP):
         self.call(program("slapadd"), "-n", number, "-F", str(self.config), "-l", str(file))
 
     def all_entries(self) -> list[str]:
-        words = (program("slapcat"), "-F", str(self.config), "-n", "2", "-o", "ldif-wrap=no")
-        return sorted(self.call(*words).decode().split("\n\n"))
+        command = (program("slapcat"), "-F", str(self.config), "-n", "2", "-o", "ldif-wrap=no")
+        return sorted(self.call(*command).decode().split("\n\n"))
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
 @pytest.fixture(scope="module")
 def started() -> Iterator[Postgres]:
     """One for all tests of this file."""
-    made = Postgres()
-    made.sql("CREATE ROLE lowly LOGIN")
-    yield made
-    made.stop()
+    postgres = Postgres()
+    postgres.sql("CREATE ROLE lowly LOGIN")
+    yield postgres
+    postgres.stop()
 
 
 @pytest.fixture
@@ -201,20 +201,56 @@ def test_second_load(server: Postgres, tmp_path: Path) -> None:
     assert unharmed(server)
 
 
+ORPHANS = """
+CREATE TABLE indexed (i int PRIMARY KEY); INSERT INTO indexed VALUES (1);
+CREATE INDEX ON indexed (f_index(i)); CREATE INDEX ON indexed (i) WHERE f_predicate(i) > 0;
+CREATE MATERIALIZED VIEW m AS SELECT f_view(i) AS i FROM indexed;
+CREATE FUNCTION definer(i int) RETURNS int SECURITY DEFINER LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM public.grab('definer'); RETURN i; END $$;
+CREATE TABLE defined (i int CHECK (definer(i) > 0)); INSERT INTO defined VALUES (1);
+CREATE MATERIALIZED VIEW large AS SELECT CASE WHEN current_setting('is_superuser') = 'on'
+  THEN lo_create(0) END AS i;
+"""
+
+
+@pytest.mark.fault(
+    "a database is restored without its roles", "exit 3, its code has no power of the restore"
+)
+def test_owners_that_do_not_exist(server: Postgres) -> None:
+    as_lowly(server, FUNCTIONS + ORPHANS)
+    dump = client(server, "pg_dump", "-Fc", "d")
+    counted = "SELECT count(*), count(indexrelid) FROM pg_class LEFT JOIN pg_index ON indrelid = 0"
+    counted += " WHERE relkind IN ('r', 'p', 'v', 'm', 'i', 'I') AND relnamespace = 2200"
+    before = server.sql(counted, "d")
+    server.sql("DROP OWNED BY lowly CASCADE", "d")
+    server.sql("DROP ROLE lowly")
+    try:
+        result = loaded(server, "copy", dump)
+        assert any("definer(integer): SECURITY INVOKER" in line for line in result.warnings)
+        assert server.sql("SELECT public.definer(1); SELECT count(*) FROM m, large", "copy")
+        names = "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname !~ '^pg_'"
+        server.sql("DROP ROLE definer")  # made by the line above
+        assert server.sql(names) == "postgres\n"
+        assert server.sql("SELECT count(*) FROM pg_largeobject_metadata", "copy") == "0\n"
+        assert server.sql(counted, "copy") == before
+    finally:
+        server.sql("CREATE ROLE lowly LOGIN")
+
+
 @pytest.fixture
 def extension(started: Postgres) -> Iterator[str]:
     """The name of an extension whose table is configured for dumps."""
-    found = "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"
-    folder = Path(started.sql(found).strip()) / "extension"
-    made = {
+    query = "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'"
+    folder = Path(started.sql(query).strip()) / "extension"
+    files = {
         "nc_test.control": "default_version = '1'\n",
         "nc_test--1.sql": "CREATE TABLE known (i int); "
         "SELECT pg_extension_config_dump('known', '');\n",
     }
-    for name, text in made.items():
+    for name, text in files.items():
         (folder / name).write_text(text)
     yield "nc_test"
-    for name in made:
+    for name in files:
         (folder / name).unlink()
 
 
@@ -297,14 +333,14 @@ def test_honest_code(server: Postgres) -> None:
     result = loaded(server, "copy", client(server, "pg_dump", "-Fc", "d"))
     assert [line for line in result.warnings if "properties" not in line] == []
     assert dumped(server, "copy") == dumped(server, "d")
-    for asked in (
+    for query in (
         "SELECT x, ok FROM views ORDER BY x",
         "SET enable_seqscan = off; SELECT x FROM mail WHERE valid(x) ORDER BY x",
         "SET enable_seqscan = off; SELECT x FROM mail WHERE NOT valid(x)",
     ):
-        assert server.sql(asked, "copy") == server.sql(asked, "d")
-    left = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^nc_'"
-    assert server.sql(left) == "0\n"
+        assert server.sql(query, "copy") == server.sql(query, "d")
+    roles = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^nc_'"
+    assert server.sql(roles) == "0\n"
 
 
 def test_a_server_that_lets_no_other_role_in(server: Postgres) -> None:

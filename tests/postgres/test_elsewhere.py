@@ -16,7 +16,7 @@ from tests.system import System
 
 pytestmark = pytest.mark.needs("initdb", "postgres", "pg_dump")
 
-MADE = """\
+SCHEMA = """\
 CREATE DATABASE app TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn' TABLESPACE fast;
 """
 TABLES = """\
@@ -37,7 +37,7 @@ def server() -> Iterator[Postgres]:
     for name in ("fast", "slow"):
         started.call("/bin/mkdir", str(started.folder / name))
         started.sql(f"CREATE TABLESPACE {name} LOCATION '{started.folder}/{name}'")
-    started.sql(MADE)
+    started.sql(SCHEMA)
     started.sql("CREATE ROLE clerk; GRANT CREATE ON TABLESPACE slow TO clerk")
     started.sql(TABLES, "app")
     yield started
@@ -56,10 +56,10 @@ def other() -> Iterator[Postgres]:
 
 @pytest.fixture
 def system(tmp_path: Path, server: Postgres) -> System:
-    made = System(tmp_path)
-    configure(made, server)
-    assert made.result()["exit_code"] == 0
-    return made
+    system = System(tmp_path)
+    configure(system, server)
+    assert system.result()["exit_code"] == 0
+    return system
 
 
 def test_locale_and_tablespaces_come_back(system: System, server: Postgres) -> None:
@@ -70,8 +70,8 @@ def test_locale_and_tablespaces_come_back(system: System, server: Postgres) -> N
     server.sql("DROP OWNED BY clerk; DROP ROLE clerk")
     system.restore("--restore", "latest", *to(server, "--overwrite"))
     assert server.sql(ABOUT) == before
-    place = "SELECT tablespace FROM pg_tables WHERE tablename = 'slow'"
-    assert server.sql(place, "app") == "slow\n"
+    query = "SELECT tablespace FROM pg_tables WHERE tablename = 'slow'"
+    assert server.sql(query, "app") == "slow\n"
     assert server.sql("SELECT max(n) FROM t", "app") == "100\n"  # 99 without this locale
     assert server.sql("SELECT has_tablespace_privilege('clerk', 'slow', 'create')") == "t\n"
 
@@ -86,8 +86,8 @@ def test_on_a_server_without_the_folders(system: System, server: Postgres, other
     assert "tablespace fast does not exist: everything is in the default tablespace" in text
     assert other.sql("SELECT count(*) FROM t", "app") == "100\n"
     assert other.sql("SELECT 1 FROM pg_roles WHERE rolname = 'clerk'") == "1\n"
-    words = ("--restore", "latest", *to(other, "--overwrite", "--no-tablespaces"))
-    assert "tablespace" not in system.restore(*words)
+    arguments = ("--restore", "latest", *to(other, "--overwrite", "--no-tablespaces"))
+    assert "tablespace" not in system.restore(*arguments)
 
 
 def test_a_role_that_is_there_stays(system: System, other: Postgres) -> None:

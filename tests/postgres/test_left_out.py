@@ -57,9 +57,9 @@ def system(tmp_path: Path, server: Postgres) -> Iterator[System]:
         server.sql(f'DROP DATABASE "{name}"')
 
 
-def backed_up(system: System, server: Postgres, made: str, code: int = 0) -> None:
+def backed_up(system: System, server: Postgres, statements: str, code: int = 0) -> None:
     """A run with this in the database shop, which is dropped then."""
-    server.sql(made, "shop")
+    server.sql(statements, "shop")
     configure(system, server)
     result = system.result()
     assert result["exit_code"] == code, result
@@ -125,8 +125,8 @@ def test_rows_that_violate_checks(system: System, server: Postgres) -> None:
     assert "constraint c of public.t is now NOT VALID" in text
     assert "constraint few_check of public.few" in text
     assert server.sql("SELECT i, f FROM t ORDER BY i; TABLE u", "shop") == "1|1\n50|50\n7\n"
-    asked = "SELECT convalidated FROM pg_constraint WHERE conname IN ('c', 'few_check')"
-    assert server.sql(asked, "shop") == "f\nf\n"
+    query = "SELECT convalidated FROM pg_constraint WHERE conname IN ('c', 'few_check')"
+    assert server.sql(query, "shop") == "f\nf\n"
     assert server.sql("SELECT count(*) FROM pg_namespace WHERE nspname ~ '^nc_'", "shop") == "0\n"
 
 
@@ -170,10 +170,10 @@ def test_every_kind_after_the_rows(system: System, server: Postgres) -> None:
 def library() -> Iterator[str]:
     """The name of a library that the server can load."""
     folder = Path(program("postgres")).resolve().parents[1] / "lib"
-    made = folder / "nc_test_audit.so"
-    shutil.copy(folder / "auto_explain.so", made)
+    path = folder / "nc_test_audit.so"
+    shutil.copy(folder / "auto_explain.so", path)
     yield "nc_test_audit"
-    made.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 @pytest.mark.needs("root")

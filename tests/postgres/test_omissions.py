@@ -50,8 +50,8 @@ def item(system: System, name: str) -> dict[str, Any]:
     """What the newest manifest has of an item."""
     path = max((system.store / "srv-test").glob("*.manifest.json"))
     items = json.loads(path.read_text())["items"]
-    found: dict[str, Any] = next(one for one in items if one["name"].endswith(name))
-    return found
+    entry: dict[str, Any] = next(one for one in items if one["name"].endswith(name))
+    return entry
 
 
 def test_what_is_hidden_from_the_role(system: System, server: Postgres) -> None:
@@ -90,8 +90,8 @@ def test_templates_are_items(system: System, server: Postgres) -> None:
     server.sql("DROP DATABASE golden")
     server.sql("DROP EXTENSION pgcrypto", "template1")
     system.restore("--restore", "latest", *to(server, "--overwrite"))
-    asked = "SELECT datname FROM pg_database WHERE datistemplate ORDER BY 1"
-    assert server.sql(asked) == "golden\ntemplate0\ntemplate1\n"
+    query = "SELECT datname FROM pg_database WHERE datistemplate ORDER BY 1"
+    assert server.sql(query) == "golden\ntemplate0\ntemplate1\n"
     assert server.sql("TABLE t", "golden") == "1\n"
     assert server.sql("SELECT extname FROM pg_extension", "template1") == "plpgsql\npgcrypto\n"
     system.restore("--restore", "latest", *to(server, "--overwrite"))  # over a template
@@ -116,14 +116,14 @@ def test_settings_of_all_roles(system: System, server: Postgres) -> None:
     server.sql("ALTER ROLE ALL SET work_mem = '8MB'")
     server.sql('ALTER ROLE ALL SET search_path = "odd, one", public')
     server.sql("ALTER ROLE ALL SET my.text = 'it''s \\ one'")
-    asked = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase = 0"
-    before = server.sql(asked)
+    query = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase = 0"
+    before = server.sql(query)
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("ALTER ROLE ALL RESET ALL")
     roles = f"roles@{server.port}"
     system.restore("--restore", "latest", "--item", roles, *to(server))
-    assert sorted(server.sql(asked)) == sorted(before)
+    assert sorted(server.sql(query)) == sorted(before)
     assert item(system, roles)["warnings"] == []
 
 

@@ -77,13 +77,13 @@ def state(server: Postgres, name: str) -> str:
 
 
 def configure(system: System, server: Postgres, stream: str = "True", **more: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     section = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
     login = {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "postgres"}
     parameters = {**login, "PASSFILE": str(server.pgpass), **more}
     postgres = {**section, "CLASS": "PostgresBackup", "PARAMETERS": parameters}
-    system.configure({"POSTGRES": postgres, **whole}, STREAM=stream, PARALLEL="2")
+    system.configure({"POSTGRES": postgres, **sections}, STREAM=stream, PARALLEL="2")
 
 
 def to(server: Postgres, *more: str) -> tuple[str, ...]:
@@ -133,8 +133,8 @@ def test_under_another_name_and_into_a_file(system: System, server: Postgres) ->
     before = shop(server)
     configure(system, server)
     assert system.result()["exit_code"] == 0
-    words = ("--restore", "latest", "--item", "shop")
-    system.restore(*words, *to(server, "--to-database", "new 'name"))
+    arguments = ("--restore", "latest", "--item", "shop")
+    system.restore(*arguments, *to(server, "--to-database", "new 'name"))
     assert state(server, "new 'name") == before
     out = system.restored("--item", "shop") / f"POSTGRES/{server.port}/shop.pgdump"
     listed = server.call(program("pg_restore"), "--list", stdin_of(out, server))
@@ -190,24 +190,24 @@ def test_what_belongs_to_the_database_itself(system: System, server: Postgres) -
         COMMENT ON DATABASE "my Shop" IS 'one
         DATABASE two'; CREATE TABLE t (i INT)"""
     )
-    asked = (
+    query = (
         "SELECT (SELECT array_agg(one::text ORDER BY one::text) FROM unnest(datacl) one), "
         "shobj_description(oid, 'pg_database'), (SELECT array_agg(setconfig::text "
         "ORDER BY setconfig::text) FROM pg_db_role_setting WHERE setdatabase = oid) "
         "FROM pg_database WHERE datname = '{}'"
     )
-    before = server.sql(asked.format("my Shop"))
+    before = server.sql(query.format("my Shop"))
     assert "work_mem=64MB" in before
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql('DROP DATABASE "my Shop"; DROP TABLE t')
-    words = ("--restore", "latest", "--item", "my Shop", *to(server))
-    system.restore(*words)
-    assert server.sql(asked.format("my Shop")) == before
-    system.restore(*words, "--to-database", "copy")
-    assert server.sql(asked.format("copy")) == before
+    arguments = ("--restore", "latest", "--item", "my Shop", *to(server))
+    system.restore(*arguments)
+    assert server.sql(query.format("my Shop")) == before
+    system.restore(*arguments, "--to-database", "copy")
+    assert server.sql(query.format("copy")) == before
     server.sql('DROP DATABASE "my Shop"; DROP DATABASE copy; DROP ROLE app')
-    assert 'role "app" does not exist' in system.restore(*words, code=3)
+    assert 'role "app" does not exist' in system.restore(*arguments, code=3)
     server.sql("CREATE ROLE app LOGIN PASSWORD 'app'; GRANT ro TO app")
 
 
@@ -230,22 +230,27 @@ def test_a_database_that_ends_what_takes_long(system: System, server: Postgres) 
     assert "statement_timeout=30ms" in server.sql("SELECT setconfig FROM pg_db_role_setting")
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_other_encodings(system: System, server: Postgres, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "raw"), [("LATIN1", "fc"), ("SQL_ASCII", "fc"), ("UTF8", "c3bc")]
+)
+def test_other_encodings(system: System, server: Postgres, encoding: str, raw: str) -> None:
     how = f"TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
     server.sql(f"CREATE DATABASE old {how}")
     server.sql(
         "DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS n', "
-        f"convert_from('\\xfc', '{encoding}')); END $$",
+        f"convert_from('\\x{raw}', '{encoding}')); END $$",
         "old",
     )
+    if encoding == "UTF8":  # the name is not in SJIS
+        server.sql("ALTER DATABASE old SET client_encoding = 'SJIS'")
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE old")
     text = system.restore("--restore", "latest", "--item", "old", *to(server))
+    server.sql("ALTER DATABASE old RESET client_encoding")
     assert "database old: 1 table, 1 row" in text
-    asked = "SELECT encode(textsend(tablename::text), 'hex') FROM pg_tables "
-    assert server.sql(f"{asked} WHERE schemaname = 'public'", "old") == "fc\n"
+    query = "SELECT encode(textsend(tablename::text), 'hex') FROM pg_tables "
+    assert server.sql(f"{query} WHERE schemaname = 'public'", "old") == f"{raw}\n"
 
 
 @pytest.mark.fault("a PostgreSQL server that is down", "exit 1 with the client's words")
@@ -286,13 +291,13 @@ def test_a_missing_privilege(system: System, server: Postgres) -> None:
     server.sql("DROP ROLE ncbackup")
 
 
-def double(system: System, what: str, said: str = "pg_dump (PostgreSQL) 99.0") -> str:
+def double(system: System, script: str, version: str = "pg_dump (PostgreSQL) 99.0") -> str:
     """A pg_dump that misbehaves."""
     real = program("pg_dump")
     path = system.folder / "pg_dump"
     path.write_text(
-        f'#!/bin/bash\n[ "$1" = --version ] && echo "{said}" && exit\n'
-        + what.replace("REAL", real)
+        f'#!/bin/bash\n[ "$1" = --version ] && echo "{version}" && exit\n'
+        + script.replace("REAL", real)
         + "\n"
     )
     path.chmod(0o755)
@@ -337,8 +342,8 @@ def test_damage_leaves_no_database(system: System, server: Postgres) -> None:
     raw = bytearray(part.read_bytes())
     raw[-1] ^= 1
     part.write_bytes(raw)
-    words = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
-    assert "differs from what was stored" in system.restore(*words, code=1)
+    arguments = ("--restore", "latest", "--item", "shop", *to(server, "--to-database", "new"))
+    assert "differs from what was stored" in system.restore(*arguments, code=1)
     assert databases(server) == {"postgres", "shop"}
 
 

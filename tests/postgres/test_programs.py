@@ -40,8 +40,8 @@ def test_a_restore_takes_those_of_the_config(tmp_path: Path, server: Postgres) -
     configure(system, server, PSQL=str(folder / "psql"), PSQLDUMP=str(folder / "pg_dump"))
     assert system.result()["exit_code"] == 0
     (tmp_path / "called").unlink()
-    words = ("--restore", "latest", "--item", f"{server.port}/postgres")
-    system.restore(*words, *to(server, "--to-database", "copy"))
+    arguments = ("--restore", "latest", "--item", f"{server.port}/postgres")
+    system.restore(*arguments, *to(server, "--to-database", "copy"))
     assert {"pg_restore", "psql"} == set((tmp_path / "called").read_text().split())
     server.sql("DROP DATABASE copy")
 
@@ -53,8 +53,8 @@ def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
     target = pg_server.PostgresConnection(
         programs, "127.0.0.1", server.port, "postgres", server.pgpass
     )
-    words = [program("pg_dump"), "--format=custom", *target.arguments(), "--dbname=postgres"]
-    raw = bytearray(b"".join(process.output(words, env=target.environment())))
+    command = [program("pg_dump"), "--format=custom", *target.arguments(), "--dbname=postgres"]
+    raw = bytearray(b"".join(process.output(command, env=target.environment())))
     raw[6] = 99  # the minor version of the format, after PGDMP and the major one
     facts = PostgresFacts(tool="pg_dump (PostgreSQL) 99.1")
     with (
@@ -67,7 +67,7 @@ def test_a_pg_restore_that_is_too_old(server: Postgres) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "versions", "taken"),
+    ("host", "versions", "newest"),
     [
         ("db", ("9.6", "15", "lost+found"), "15"),
         ("/run/postgresql", ("9.6", "9.10"), "9.10"),
@@ -80,7 +80,7 @@ def test_the_wrapper_of_debian_is_not_asked_where_its_answer_is_known(
     monkeypatch: pytest.MonkeyPatch,
     host: str,
     versions: tuple[str, ...],
-    taken: str,
+    newest: str,
 ) -> None:
     """pg_wrapper(1): with --host it starts the newest version, and looks at no cluster."""
     wrapper = tmp_path / "pg_wrapper"
@@ -92,13 +92,13 @@ def test_the_wrapper_of_debian_is_not_asked_where_its_answer_is_known(
             (tmp_path / "versions" / version / "bin").mkdir(parents=True, exist_ok=True)
             (tmp_path / "versions" / version / "bin" / name.name).touch()
     monkeypatch.setattr(client_programs, "_VERSIONS", tmp_path / "versions")
-    found = client_programs.for_host(str(names[0]), str(names[1]), host)
-    wanted = [tmp_path / "versions" / taken / "bin" / name.name for name in names]
-    assert found == ClientPrograms(*map(str, wanted if taken else names))
+    programs = client_programs.for_host(str(names[0]), str(names[1]), host)
+    expected = [tmp_path / "versions" / newest / "bin" / name.name for name in names]
+    assert programs == ClientPrograms(*map(str, expected if newest else names))
 
 
 def test_a_program_that_is_no_wrapper_stays(tmp_path: Path) -> None:
     (tmp_path / "psql").touch()
-    given = str(tmp_path / "psql")
-    assert client_programs.for_host(given, "/no/such/pg_dump", "db").psql == given
-    assert client_programs.for_host(given, "/no/such/pg_dump", "db").dump == "/no/such/pg_dump"
+    psql = str(tmp_path / "psql")
+    assert client_programs.for_host(psql, "/no/such/pg_dump", "db").psql == psql
+    assert client_programs.for_host(psql, "/no/such/pg_dump", "db").dump == "/no/such/pg_dump"

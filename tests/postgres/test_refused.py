@@ -13,7 +13,7 @@ from tests.servers import Postgres
 from tests.system import System
 from tools.base.errors import StoreError
 
-MADE = """\
+SCHEMA = """\
 CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b');
 ALTER TABLE t OWNER TO clerk; GRANT SELECT ON t TO boss;
 CREATE POLICY p ON t TO boss USING (true); CREATE INDEX i ON t (v);
@@ -29,7 +29,7 @@ ROWS = "SELECT id, v FROM t ORDER BY id; SELECT nextval('t_id_seq'); SELECT lo_g
 def server() -> Iterator[Postgres]:
     started = Postgres()
     started.sql("CREATE ROLE clerk; CREATE ROLE boss; CREATE DATABASE app")
-    started.sql(MADE, "app")
+    started.sql(SCHEMA, "app")
     yield started
     started.stop()
 
@@ -71,8 +71,8 @@ def test_by_a_role_that_may_little(system: System, server: Postgres, other: Post
     other.sql("CREATE ROLE low LOGIN CREATEDB PASSWORD 'low'")
     other.pgpass.write_text(f"127.0.0.1:{other.port}:*:low:low\n")
     where = ("--to-host", "127.0.0.1", "--to-port", str(other.port), "--to-user", "low")
-    words = ("--item", "app", *where, "--to-credentials", str(other.pgpass))
-    text = system.restore("--restore", "latest", *words, code=3)
+    arguments = ("--item", "app", *where, "--to-credentials", str(other.pgpass))
+    text = system.restore("--restore", "latest", *arguments, code=3)
     assert "owner postgres not set" in text
     assert other.sql(ROWS, "app") == server.sql(ROWS, "app")
     assert databases(other) == "app\npostgres\n"
@@ -110,10 +110,10 @@ FOREIGN = [
 
 
 def took(*lines: str) -> Any:
-    made = restore_errors.RestoreErrors()
+    errors = restore_errors.RestoreErrors()
     for line in lines:
-        made.take(line)
-    return made
+        errors.take(line)
+    return errors
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_what_can() -> None:
     two += ["Command was: CREATE EXTENSION x;"]
     three = [f'{ERROR}role "s" does not exist']
     three += ["Command was: CREATE SUBSCRIPTION u CONNECTION 'host=h password=secret';"]
-    made = took(*one, *one, *two, *three)
-    assert list(made.guard([b"more"])) == [b"more"]
-    assert made.warnings() == (
+    errors = took(*one, *one, *two, *three)
+    assert list(errors.guard([b"more"])) == [b"more"]
+    assert errors.warnings() == (
         'role "r" does not exist: GRANT SELECT ON t TO r; and 1 more',
         'extension "x" is not available: CREATE EXTENSION x;',
         'role "s" does not exist: CREATE SUBSCRIPTION u CONNECTION ',
@@ -153,13 +153,13 @@ def test_what_can() -> None:
 
 def test_each_object_is_named() -> None:
     """Issue 11 B [07]: whatever the server says, in whatever language; no key of a row is shown."""
-    made = took(*FOREIGN, f"{ERROR[:-8]}FEHLER:  nein", "Command was: CREATE INDEX i ON t (v);")
-    made.raise_on_data_loss()
-    assert next((one.entry, one.entry_label) for one in made.left_out) == (
+    errors = took(*FOREIGN, f"{ERROR[:-8]}FEHLER:  nein", "Command was: CREATE INDEX i ON t (v);")
+    errors.raise_on_data_loss()
+    assert next((one.entry, one.entry_label) for one in errors.left_out) == (
         "3209",
         "FK CONSTRAINT orders orders_c_fkey postgres",
     )
-    one, two = made.warnings()
+    one, two = errors.warnings()
     assert one.startswith("rows violate it: ALTER TABLE ONLY public.orders ADD CONSTRAINT orders_c")
     assert two == "nein: CREATE INDEX i ON t (v);"
     assert "99" not in one

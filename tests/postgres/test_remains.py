@@ -30,7 +30,7 @@ def marked(**more: object) -> str:
     return json.dumps({**json.loads(bytes.fromhex(remains.mark())), **more}).encode().hex()
 
 
-def made(server: Postgres, kind: str, name: str, mark: str) -> None:
+def create(server: Postgres, kind: str, name: str, mark: str) -> None:
     server.sql(f"CREATE {kind} {name}")
     server.sql(f"ALTER {kind} {name} SET {remains.SETTING} = '{mark}'")
 
@@ -41,26 +41,28 @@ def test_what_killed_restores_left(server: Postgres) -> None:
     process.wait()
     ended = marked(process=process.pid, started="1")
     for kind, word in (("DATABASE", "new"), ("DATABASE", "old"), ("ROLE", "load")):
-        made(server, kind, f"nc_{word}_{NAME}", ended)
-    made(server, "DATABASE", "nc_shop", ended)
-    made(server, "DATABASE", "shop", ended)  # that is restored now
-    made(server, "DATABASE", "nc_new_aaaaaaaaaaaa", remains.mark())  # of a restore in progress
+        create(server, kind, f"nc_{word}_{NAME}", ended)
+    create(server, "DATABASE", "nc_shop", ended)
+    create(server, "DATABASE", "shop", ended)  # that is restored now
+    create(server, "DATABASE", "nc_new_aaaaaaaaaaaa", remains.mark())  # of a restore in progress
     elsewhere = marked(machine="another")
-    made(server, "DATABASE", "nc_keys_bbbbbbbbbbbb", elsewhere)
-    made(server, "ROLE", "nc_load_cccccccccccc", marked(machine="another", time=time.time() - 1e6))
+    create(server, "DATABASE", "nc_keys_bbbbbbbbbbbb", elsewhere)
+    create(
+        server, "ROLE", "nc_load_cccccccccccc", marked(machine="another", time=time.time() - 1e6)
+    )
     target = connection(server)
     facts = catalogs.server(target, passwords=True)
     assert [one.name for one in facts.roles] == ["postgres"]
     assert facts.settings == ()
     names = {one.name for one in pg_server.list_databases(target)}
     assert names == {"postgres", "nc_shop", "shop", f"nc_old_{NAME}", "template1"}
-    left = remains.sweep(target, "shop")
-    assert left.note == (
+    swept = remains.sweep(target, "shop")
+    assert swept.note == (
         f"; removed what a killed restore left: database nc_new_{NAME}, "
         f"role nc_load_{NAME}, role nc_load_cccccccccccc; "
         "left by another restore, or in use by it: database nc_keys_bbbbbbbbbbbb"
     )
-    old, unfinished = left.warnings
+    old, unfinished = swept.warnings
     assert old.startswith(f"database nc_old_{NAME}: a restore was killed")
     assert unfinished.startswith("database nc_shop: a restore was killed before it had its owner")
     rest = "SELECT datname FROM pg_database WHERE datname ~ '^nc_' ORDER BY 1"
@@ -96,9 +98,9 @@ def test_nobody_else_connects_to_a_database_before_it_is_complete(server: Postgr
     target = connection(server)
     server.sql("CREATE ROLE outsider LOGIN")
     dump_loading._create(target, "half", PostgresFacts(), tablespaces=True)
-    asked = "SELECT has_database_privilege('outsider', 'half', 'CONNECT'), datacl FROM pg_database "
-    asked += "WHERE datname = 'half'"
-    assert server.sql(asked).startswith("f|")
+    query = "SELECT has_database_privilege('outsider', 'half', 'CONNECT'), datacl FROM pg_database "
+    query += "WHERE datname = 'half'"
+    assert server.sql(query).startswith("f|")
     database_properties.open_to_all(target, "half")
-    assert server.sql(asked) == "t|\n"
+    assert server.sql(query) == "t|\n"
     server.sql("DROP DATABASE half; DROP ROLE outsider")

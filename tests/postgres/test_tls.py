@@ -39,10 +39,10 @@ def server() -> Iterator[Postgres]:
 
 def certificate(stem: Path, address: str) -> None:
     """A key and a certificate for an address, for the owner of the folder."""
-    words = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=x"]
-    words += ["-addext", f"subjectAltName=IP:{address}", "-newkey", "rsa:2048"]
-    words += ["-keyout", f"{stem}.key", "-out", f"{stem}.crt"]
-    subprocess.run(words, check=True, capture_output=True)
+    command = ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=x"]
+    command += ["-addext", f"subjectAltName=IP:{address}", "-newkey", "rsa:2048"]
+    command += ["-keyout", f"{stem}.key", "-out", f"{stem}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
     folder = stem.parent.stat()
     for end in ("key", "crt"):
         path = Path(f"{stem}.{end}")
@@ -81,9 +81,9 @@ def test_a_wrong_certificate(system: System, server: Postgres, wrong: str) -> No
 
 def of_section(system: System, **keys: str) -> None:
     """Keys of the section itself."""
-    whole = json.loads(system.conf.read_text())
-    whole["POSTGRES"] |= keys
-    system.conf.write_text(json.dumps(whole))
+    config = json.loads(system.conf.read_text())
+    config["POSTGRES"] |= keys
+    system.conf.write_text(json.dumps(config))
 
 
 def refuses(system: System, **environment: str) -> bool:
@@ -101,12 +101,12 @@ def test_a_restore_takes_it_from_the_shell(system: System, server: Postgres, wro
     """Issue 11 B: PGSSLMODE and its like of the shell count for --to-host, its address does not."""
     configure(system, server)
     assert system.result()["exit_code"] == 0
-    words = [sys.executable, RESTORE, "-c", str(system.conf), "--restore", "latest"]
-    words += ["--item", f"{server.port}/postgres", *to(server, "--to-database", "copy")]
+    command = [sys.executable, RESTORE, "-c", str(system.conf), "--restore", "latest"]
+    command += ["--item", f"{server.port}/postgres", *to(server, "--to-database", "copy")]
     trusted = str(server.folder / "root.crt")
     for roots, code in ((wrong, 1), (trusted, 0)):
         more = {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": roots, "PGHOSTADDR": "127.0.0.9"}
-        done = subprocess.run(words, env={**os.environ, **more}, capture_output=True, check=False)
+        done = subprocess.run(command, env={**os.environ, **more}, capture_output=True, check=False)
         assert done.returncode == code, done
     assert server.sql("TABLE t", "copy") == "1\n"
     server.sql("DROP DATABASE copy")

@@ -130,8 +130,8 @@ def test_by_a_role_that_is_no_superuser(source: Postgres, target: Postgres) -> N
     result = roles.restore(connection(target, "low"), facts, tablespaces=True)
     source.sql("DROP ROLE dba")
     assert any("(created without these attributes)" in line for line in result.warnings)
-    asked = "SELECT rolsuper, rolcanlogin, rolconnlimit FROM pg_roles WHERE rolname = 'dba'"
-    assert target.sql(asked) == "f|t|4\n"
+    query = "SELECT rolsuper, rolcanlogin, rolconnlimit FROM pg_roles WHERE rolname = 'dba'"
+    assert target.sql(query) == "f|t|4\n"
 
 
 def test_the_command_of_the_recovery_sheet(
@@ -145,14 +145,14 @@ def test_the_command_of_the_recovery_sheet(
     sheet, _end, _note = command.partition("\nEND\n")
     login = f"export PGHOST={target.folder} PGPORT={target.port} PGUSER=postgres\n"
     subprocess.run(["bash", "-c", f"{login}{sheet}\nEND\n"], check=True, capture_output=True)
-    asked = (
+    query = (
         "SELECT rolname, rolsuper, rolinherit, rolcreatedb, rolcanlogin, rolpassword "
         "FROM pg_authid WHERE rolname !~ '^(pg_|postgres)' ORDER BY 1; "
         "SELECT r.rolname, m.rolname, admin_option FROM pg_auth_members "
         "JOIN pg_roles r ON r.oid = roleid JOIN pg_roles m "
         "ON m.oid = member ORDER BY 1, 2"
     )
-    assert target.sql(asked) == source.sql(asked)
+    assert target.sql(query) == source.sql(query)
 
 
 def roles_item(content: bytes) -> Server:
@@ -170,7 +170,7 @@ def loaded(
     stored = StoredDatabase(
         PostgresFacts("15", "15", search_path=search_path),
         lambda: iter([dump]),
-        lambda *words: stored_facts.restore_properties(item, roles_item(roles_sql), *words),
+        lambda *arguments: stored_facts.restore_properties(item, roles_item(roles_sql), *arguments),
     )
     return restore_dump.restore_database(
         connection(target), name, stored, overwrite=True, tablespaces=False
@@ -182,28 +182,28 @@ def test_properties_in_a_dump_of_an_earlier_version(source: Postgres, target: Po
     assert restored(target, sql).warnings == ()
     result = loaded(target, "n\ne'w", client(source, "pg_dump", "-Fc", "d"), sql)
     assert result.warnings == ()
-    asked = """SELECT shobj_description(oid, 'pg_database'), datconnlimit,
+    query = """SELECT shobj_description(oid, 'pg_database'), datconnlimit,
       (SELECT array_agg(regexp_replace(a::text, '/postgres$', '/"Two Words"') ORDER BY a::text)
       FROM unnest(datacl) a WHERE a::text !~ '^(postgres|"Two Words")='),
       (SELECT array_agg(setconfig::text ORDER BY setrole) FROM pg_db_role_setting
       WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = """
-    after = target.sql(f"{asked} E'n\\ne''w'")
-    assert after == source.sql(f"{asked} 'd'")
+    after = target.sql(f"{query} E'n\\ne''w'")
+    assert after == source.sql(f"{query} 'd'")
     assert "create role y superuser" in after
 
 
 @pytest.mark.fault("a forged dump whose comment holds \\!", "exit 3, no command runs")
 def test_a_forged_archive_runs_no_command(target: Postgres, tmp_path: Path) -> None:
-    made = tmp_path / "made"
+    marker = tmp_path / "made"
     target.sql("CREATE DATABASE forged; COMMENT ON DATABASE forged IS 'X'")
     long = "y" * 200
     target.sql(f"CREATE TABLE t (i int); COMMENT ON TABLE t IS '{long}'", "forged")
     target.sql(f"COMMENT ON DATABASE forged IS '{long}'")
     dump = client(target, "pg_dump", "-Fc", "forged")
     assert dump.count(long.encode()) == 2  # of the table, and of the database
-    text = f"'; \\! touch {made}\n\\! touch {made}\n-- ".encode()
+    text = f"'; \\! touch {marker}\n\\! touch {marker}\n-- ".encode()
     result = loaded(target, "copy", dump.replace(long.encode(), text.ljust(200, b"y")))
-    assert not made.exists()
+    assert not marker.exists()
     assert any("COMMENT ON TABLE" in line for line in result.warnings)
     assert any("settings and privileges not restored" in line for line in result.warnings)
     assert target.sql("SELECT count(*) FROM t", "copy") == "0\n"

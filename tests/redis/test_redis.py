@@ -24,14 +24,14 @@ def server() -> Iterator[Redis]:
 
 
 def configure(system: System, server: Redis, stream: str = "True", **parameters: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     secret = system.folder / "password"
     secret.write_text(server.password)
     secret.chmod(0o600)
     parameters = {"PORT": str(server.port), "PASSWORD": f"file:{secret}", **parameters}
     section = {"ACTION": "load", "FROM": "redis", "FILENAME": "redis", "CLASS": "RedisBackup"}
-    system.configure({"REDIS": {**section, "PARAMETERS": parameters}, **whole}, STREAM=stream)
+    system.configure({"REDIS": {**section, "PARAMETERS": parameters}, **sections}, STREAM=stream)
 
 
 def filled(server: Redis) -> None:
@@ -44,12 +44,12 @@ def filled(server: Redis) -> None:
 
 def state(server: Redis) -> list[str]:
     """Every key with its value, as DUMP of Redis has it, and how long it lives."""
-    found = []
+    lines = []
     for database in ("0", "3"):
         keys = sorted(server.cli("-n", database, "KEYS", "*").split())
-        given = "\n".join(f"DUMP {key}\nEXISTS {key}" for key in keys).encode()
-        found += [*keys, server.cli("-n", database, stdin_data=given)]
-    return found
+        commands = "\n".join(f"DUMP {key}\nEXISTS {key}" for key in keys).encode()
+        lines += [*keys, server.cli("-n", database, stdin_data=commands)]
+    return lines
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])

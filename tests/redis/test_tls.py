@@ -71,8 +71,8 @@ def server() -> Iterator[TLSRedis]:
 
 def files(server: TLSRedis, ca: str = "ca.crt") -> dict[str, str]:
     folder = server.folder
-    given = {"TLS_CA": folder / ca, "TLS_CERT": folder / "one.crt", "TLS_KEY": folder / "one.key"}
-    return {"TLS": "True", **{key: str(path) for key, path in given.items()}}
+    paths = {"TLS_CA": folder / ca, "TLS_CERT": folder / "one.crt", "TLS_KEY": folder / "one.key"}
+    return {"TLS": "True", **{key: str(path) for key, path in paths.items()}}
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])

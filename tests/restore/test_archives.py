@@ -59,11 +59,11 @@ def restored(raw: bytes, *patterns: str) -> tuple[tuple[str, ...], set[str]]:
     """What a restore says, and the names that came."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            said = unpack.unpack(lambda: iter([raw]), ".tar", Path(folder), patterns).warnings()
+            lines = unpack.unpack(lambda: iter([raw]), ".tar", Path(folder), patterns).warnings()
         except BackupError as error:
-            said = (f"error: {error}",)
+            lines = (f"error: {error}",)
         came = {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
-    return tuple(said), came
+    return tuple(lines), came
 
 
 # --- what a restore could not do, and verify passed (issue 11, A9)
@@ -107,36 +107,36 @@ REFUSED: dict[str, dict[str, Any]] = {  # no backup ever holds it: nothing is ta
 }
 
 
-@pytest.mark.parametrize("what", LOST)
-def test_what_no_system_can_create_is_named_and_the_rest_comes(what: str) -> None:
+@pytest.mark.parametrize("case", LOST)
+def test_what_no_system_can_create_is_named_and_the_rest_comes(case: str) -> None:
     """Issue 11 A9, A10: one such member never costs the others, and verify says it as well."""
-    raw = make({"name": "before", "content": b"x"}, LOST[what], {"name": "after", "content": b"y"})
-    said, came = restored(raw)
-    (line,) = said
+    raw = make({"name": "before", "content": b"x"}, LOST[case], {"name": "after", "content": b"y"})
+    lines, came = restored(raw)
+    (line,) = lines
     assert line.startswith("cannot be restored: ")
-    assert LOST[what]["name"][:100] in line
+    assert LOST[case]["name"][:100] in line
     assert came == {"before", "after"}
-    assert verified(raw) == said
+    assert verified(raw) == lines
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_no_backup_holds_is_refused_by_both(what: str) -> None:
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_backup_holds_is_refused_by_both(case: str) -> None:
     """Issue 11 A9: verify refuses what restore refuses, for the same reason."""
-    raw = make({"name": "before"}, REFUSED[what])
-    (said,), came = restored(raw)
-    assert said.startswith("error: ")
-    assert verified(raw) == (said,)
+    raw = make({"name": "before"}, REFUSED[case])
+    (error,), came = restored(raw)
+    assert error.startswith("error: ")
+    assert verified(raw) == (error,)
     assert not came
 
 
 def test_a_hard_link_to_what_cannot_be_restored_is_named_as_well() -> None:
     """Issue 11 A9: its content lies under the name that is lost."""
     raw = make({"name": "n" * 256}, {"kind": "link", "name": "l", "linkname": "n" * 256})
-    said, came = restored(raw)
-    assert len(said) == 2
-    assert "which cannot be restored" in said[1]
+    lines, came = restored(raw)
+    assert len(lines) == 2
+    assert "which cannot be restored" in lines[1]
     assert not came
-    assert verified(raw) == said
+    assert verified(raw) == lines
 
 
 def test_a_long_name_that_ends_elsewhere_than_it_says_is_refused() -> None:
@@ -145,8 +145,8 @@ def test_a_long_name_that_ends_elsewhere_than_it_says_is_refused() -> None:
     raw[124:136] = b"%011o\0" % 6
     raw[148:156] = b" " * 8
     raw[148:156] = b"%06o\0 " % sum(raw[:512])
-    (said,) = verified(bytes(raw))
-    assert "a long name does not end where it says" in said
+    (error,) = verified(bytes(raw))
+    assert "a long name does not end where it says" in error
 
 
 ATTRIBUTES = {
@@ -159,13 +159,13 @@ ATTRIBUTES = {
 }
 
 
-@pytest.mark.parametrize("what", ATTRIBUTES)
-def test_attributes_that_cannot_be_set_are_named_by_both(what: str) -> None:
+@pytest.mark.parametrize("case", ATTRIBUTES)
+def test_attributes_that_cannot_be_set_are_named_by_both(case: str) -> None:
     """Issue 11 A10: an attribute or ACL that is refused was lost without a word, exit 0."""
-    raw = make({"name": "f", "content": b"x", "pax": ATTRIBUTES[what]})
-    said, came = restored(raw)
+    raw = make({"name": "f", "content": b"x", "pax": ATTRIBUTES[case]})
+    lines, came = restored(raw)
     assert came == {"f"}
-    assert said[0].startswith("differs from the backup: f: ")
+    assert lines[0].startswith("differs from the backup: f: ")
     assert verified(raw)[0].startswith("differs from the backup: f: ")
 
 
@@ -225,14 +225,14 @@ def test_verify_ok_implies_restore_ok(
 
 def fake_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str, code: int = 2) -> None:
     """A tar that unpacks, and then complains."""
-    place = tmp_path / "bin/tar"
-    place.parent.mkdir()
-    said = "\n".join(lines)
-    place.write_text(
-        f"#!/bin/sh\n/bin/tar \"$@\" || exit 9\ncat >&2 <<'EOT'\n{said}\nEOT\nexit {code}\n"
+    program = tmp_path / "bin/tar"
+    program.parent.mkdir()
+    stderr = "\n".join(lines)
+    program.write_text(
+        f"#!/bin/sh\n/bin/tar \"$@\" || exit 9\ncat >&2 <<'EOT'\n{stderr}\nEOT\nexit {code}\n"
     )
-    place.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
 def complained(tmp_path: Path, line: str, code: int = 2) -> tuple[str, ...]:
@@ -254,9 +254,9 @@ def complained(tmp_path: Path, line: str, code: int = 2) -> tuple[str, ...]:
 def test_the_trouble_of_one_member_costs_no_other(tmp_path: Path, line: str, says: str) -> None:
     """Issue 11 A10: the rest is restored, and the member is named with its reason."""
     old = "tar: b: implausibly old time stamp 1938-04-24 22:13:20"
-    (said,) = complained(tmp_path, f"{old}\n{line}".replace(old + "\n", ""))
-    assert says in said
-    assert "error" not in said
+    (warning,) = complained(tmp_path, f"{old}\n{line}".replace(old + "\n", ""))
+    assert says in warning
+    assert "error" not in warning
 
 
 @pytest.mark.parametrize(
@@ -273,9 +273,9 @@ def test_the_trouble_of_one_member_costs_no_other(tmp_path: Path, line: str, say
 )
 def test_a_line_of_an_unknown_kind_fails_all_of_it(tmp_path: Path, line: str) -> None:
     """Issue 11 A10: lost content is never taken for whole; the line itself is the reason."""
-    (said,) = complained(tmp_path, line)
-    assert said.startswith("error: tar ended with exit code 2: ")
-    assert "no space left" in said or line.removeprefix("tar: ") in said
+    (error,) = complained(tmp_path, line)
+    assert error.startswith("error: tar ended with exit code 2: ")
+    assert "no space left" in error or line.removeprefix("tar: ") in error
 
 
 def test_a_contiguous_file_is_a_file() -> None:
@@ -309,8 +309,8 @@ def test_messages_about_many_members_are_counted_and_not_kept() -> None:
 
 def test_a_warning_of_a_tar_that_ended_well_is_said(tmp_path: Path) -> None:
     """Issue 11 A10: a line that nobody knows is passed on, though the exit code is 0."""
-    (said,) = complained(tmp_path, "tar: something new", code=0)
-    assert said == "differs from the backup: something new"
+    (warning,) = complained(tmp_path, "tar: something new", code=0)
+    assert warning == "differs from the backup: something new"
 
 
 def test_a_set_id_file_whose_owner_is_refused_loses_the_bit(tmp_path: Path) -> None:
@@ -356,12 +356,12 @@ def test_a_key_that_needs_more_than_a_line_of_messages_is_refused() -> None:
 
 def test_two_readers_that_differ_are_found(tmp_path: Path) -> None:
     """Issue 11 A9: tar must read the names that we saw, in unpacking and in verifying."""
-    place = tmp_path / "bin/tar"
-    place.parent.mkdir()
-    place.write_text('#!/bin/sh\n/bin/tar "$@" | sed s/b/c/\n')
-    place.chmod(0o755)
+    program = tmp_path / "bin/tar"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n/bin/tar "$@" | sed s/b/c/\n')
+    program.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+        patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
         raw = make({"name": "a"}, {"name": "b"})
         assert verified(raw) == ("error: b: GNU tar reads another name",)
         assert restored(raw)[0] == verified(raw)
@@ -386,9 +386,9 @@ def test_a_bad_pattern_is_one_line(pattern: str) -> None:
 def test_each_pattern_that_matches_nothing_is_named() -> None:
     """Issue 11 E (trials 7 A6): two of three files came, exit 0."""
     raw = make({"name": "a"}, {"name": "b"})
-    said, came = restored(raw, "a", "nowhere/**")
+    lines, came = restored(raw, "a", "nowhere/**")
     assert came == {"a"}
-    assert said == ("nothing matches --path nowhere/**",)
+    assert lines == ("nothing matches --path nowhere/**",)
 
 
 def test_folders_that_only_stand_in_paths_are_open_to_others() -> None:
@@ -407,9 +407,9 @@ def test_sparse_files_of_every_version_come_back(tmp_path: Path) -> None:
             file.write(b"here" * 1000)
         file.truncate(64 << 20)
     (tmp_path / "sparse").chmod(0o4755)
-    for words in (["--format=gnu"], *([f"--sparse-version={v}", "--format=posix"] for v in
+    for options in (["--format=gnu"], *([f"--sparse-version={v}", "--format=posix"] for v in
                   ("0.0", "0.1", "1.0"))):  # fmt: skip
-        argv = ["tar", "-c", "--sparse", *words, "-C", str(tmp_path), "sparse"]
+        argv = ["tar", "-c", "--sparse", *options, "-C", str(tmp_path), "sparse"]
         raw = subprocess.run(argv, check=True, capture_output=True).stdout
         assert verified(raw) == ()
         user = list(archive_checks.check_archive(iter([raw]), tar_reader.Rules()))

@@ -28,7 +28,7 @@ class Attacked:
         self.system = system
         self.folder = store / HOST
         keys = ("--key-file", str(system.key), "--hostname", HOST)
-        self.words = ("--local-backup", str(store), *keys)
+        self.arguments = ("--local-backup", str(store), *keys)
 
     @property
     def runs(self) -> list[str]:
@@ -38,9 +38,9 @@ class Attacked:
     def edit(self, run: str, change: Change) -> None:
         """Alter a manifest, not its signature."""
         path = self.folder / f"{run}.manifest.json"
-        given = json.loads(path.read_text())
-        change(given)
-        path.write_text(json.dumps(given))
+        document = json.loads(path.read_text())
+        change(document)
+        path.write_text(json.dumps(document))
 
     def copy(self, run: str, new: str) -> None:
         """The files of a run under another id, in its manifest too."""
@@ -92,9 +92,9 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 @pytest.fixture
 def attacked(honest: System, tmp_path: Path) -> Attacked:
-    made = Attacked(honest, tmp_path / "store")
+    copy = Attacked(honest, tmp_path / "store")
     shutil.copytree(honest.store, tmp_path / "store")
-    return made
+    return copy
 
 
 # --- the attacks: each takes the store, and gives the run that it wants to be restored
@@ -121,8 +121,8 @@ def with_the_signature_of_another_run(attacked: Attacked, folder: Path) -> str:
 def with_shell_commands(attacked: Attacked, folder: Path) -> str:
     run = without_keys(attacked, folder)
 
-    def database(given: dict[str, Any]) -> None:
-        (item,) = given["items"]
+    def database(document: dict[str, Any]) -> None:
+        (item,) = document["items"]
         item.update(kind="postgres-roles", name="5432", ending=".sql")
 
     attacked.edit(run, database)
@@ -145,14 +145,14 @@ def swapped(attacked: Attacked, _folder: Path) -> str:
 
 
 def without_an_item(attacked: Attacked, _folder: Path) -> str:
-    attacked.edit(attacked.runs[-1], lambda given: given["items"].pop())
+    attacked.edit(attacked.runs[-1], lambda document: document["items"].pop())
     return attacked.runs[-1]
 
 
 def mixed(attacked: Attacked, _folder: Path) -> str:
     old, new = attacked.runs
     item = json.loads((attacked.folder / f"{old}.manifest.json").read_text())["items"][0]
-    attacked.edit(new, lambda given: given["items"].__setitem__(0, item))
+    attacked.edit(new, lambda document: document["items"].__setitem__(0, item))
     return new
 
 
@@ -162,7 +162,7 @@ def far_future(attacked: Attacked, _folder: Path) -> str:
 
 
 def better_status(attacked: Attacked, _folder: Path) -> str:
-    attacked.edit(attacked.runs[-1], lambda given: given.update(status="unstable"))
+    attacked.edit(attacked.runs[-1], lambda document: document.update(status="unstable"))
     return attacked.runs[-1]
 
 
@@ -189,19 +189,28 @@ def test_an_attack_is_refused(attacked: Attacked, attack: Attack, tmp_path: Path
     says = ATTACKS[attack]
     selectors = [run] if run_ids.in_future(run) else [run, "latest"]
     for selector in selectors:
-        for words in ((), ("--allow-unsigned",)):
+        for options in ((), ("--allow-unsigned",)):
             out = tmp_path / "out"
-            given = (*attacked.words, *words, "--restore", selector, "--destination", str(out))
-            text = attacked.system.restore_bare(*given, code=1)
+            arguments = (
+                *attacked.arguments,
+                *options,
+                "--restore",
+                selector,
+                "--destination",
+                str(out),
+            )
+            text = attacked.system.restore_bare(*arguments, code=1)
             assert says in text
             assert not list(out.rglob("*")) or not says
             assert not list(out.rglob("authorized_keys"))
-    attacked.system.restore_bare(*attacked.words, "--verify", run, code=1)
+    attacked.system.restore_bare(*attacked.arguments, "--verify", run, code=1)
 
 
 def test_the_same_honest_runs_are_restored(attacked: Attacked, tmp_path: Path) -> None:
     for run, text in zip((*attacked.runs, "latest"), ("one", "two", "two"), strict=True):
         out = tmp_path / run
-        attacked.system.restore_bare(*attacked.words, "--restore", run, "--destination", str(out))
-        found = {path.name: path.read_text() for path in out.rglob("*") if path.is_file()}
-        assert found == {"a": text, "b": text}
+        attacked.system.restore_bare(
+            *attacked.arguments, "--restore", run, "--destination", str(out)
+        )
+        content = {path.name: path.read_text() for path in out.rglob("*") if path.is_file()}
+        assert content == {"a": text, "b": text}

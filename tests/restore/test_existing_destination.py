@@ -15,9 +15,9 @@ from tests.system import System, execute
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> System:
     """A system with one run of a difficult tree; its folder `site` is stored, `site/..` is not."""
-    made = System(tmp_path_factory.mktemp("made"))
-    (made.source / "www").mkdir()
-    tree = difficult(made.source / "www/site")
+    new_system = System(tmp_path_factory.mktemp("made"))
+    (new_system.source / "www").mkdir()
+    tree = difficult(new_system.source / "www/site")
     os.setxattr(tree / "plain", "user.note", b"x")
     subprocess.run(["setfacl", "-m", "u:12:rx,d:u:34:rwx", str(tree / "empty")], check=True)
     if os.geteuid() == 0:
@@ -27,11 +27,11 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> System:
     (tree / "empty").chmod(0o2751)
     os.utime(tree / "empty", (1_000_000_000, 1_000_000_000))
     os.utime(tree, (1_000_000_000, 1_000_000_000))
-    (made.source / "www").chmod(0o711)
-    sections = made.full_sections(FILESET=execute("filesbackup", FILESET_INCLUDE=str(tree)))
-    made.configure(sections, STREAM="True")
-    assert made.result()["exit_code"] == 0
-    return made
+    (new_system.source / "www").chmod(0o711)
+    sections = new_system.full_sections(FILESET=execute("filesbackup", FILESET_INCLUDE=str(tree)))
+    new_system.configure(sections, STREAM="True")
+    assert new_system.result()["exit_code"] == 0
+    return new_system
 
 
 def differences(tree: Path, restored: Path) -> str:
@@ -46,8 +46,8 @@ def differences(tree: Path, restored: Path) -> str:
 def statuses(folder: Path) -> list[tuple[int, ...]]:
     """Owner, mode and modification time of a folder and of those below the destination."""
     folders = [folder, *folder.parents]
-    found = [one.stat() for one in folders if "out" in one.parts]
-    return [(s.st_uid, s.st_gid, s.st_mode, s.st_mtime_ns) for s in found]
+    results = [one.stat() for one in folders if "out" in one.parts]
+    return [(s.st_uid, s.st_gid, s.st_mode, s.st_mtime_ns) for s in results]
 
 
 @pytest.mark.needs("root", "rsync", "setfacl")
@@ -56,14 +56,14 @@ def test_a_restore_by_root_is_equal_by_rsync_also_where_folders_exist(
 ) -> None:
     """Trials 7 A1, A2: owners, times and ACLs of existing folders; folders above became 0700."""
     tree, out = system.source / "www/site", tmp_path / "out"
-    words = ("--restore", "latest", "--destination", str(out))
-    system.restore(*words)
+    arguments = ("--restore", "latest", "--destination", str(out))
+    system.restore(*arguments)
     site = out / "FILESET" / tree.relative_to("/")
     assert differences(tree, site) == ""
-    above = [folder for folder in site.parents if folder.is_relative_to(out / "FILESET")]
-    assert {folder.stat().st_mode & 0o7777 for folder in above} == {0o755}
+    parents = [folder for folder in site.parents if folder.is_relative_to(out / "FILESET")]
+    assert {folder.stat().st_mode & 0o7777 for folder in parents} == {0o755}
     os.setxattr(site.parent, "user.kept", b"x")
-    for number, folder in enumerate((out, *above)):
+    for number, folder in enumerate((out, *parents)):
         os.chown(folder, 10 + number, 20 + number)
         folder.chmod(0o1700 + number)
         os.utime(folder, (number, number))
@@ -73,7 +73,7 @@ def test_a_restore_by_root_is_equal_by_rsync_also_where_folders_exist(
         folder.chmod(0o777)
     subprocess.run(["setfacl", "-m", "d:u:99:rwx", str(site)], check=True)
     before = statuses(site.parent)
-    system.restore(*words, "--overwrite")
+    system.restore(*arguments, "--overwrite")
     assert differences(tree, site) == ""
     assert statuses(site.parent) == before
     assert os.getxattr(site.parent, "user.kept") == b"x"
@@ -87,8 +87,8 @@ def test_a_conflict_leaves_everything_as_it_was(system: System, tmp_path: Path) 
     (site / "plain").mkdir(parents=True)
     (site / "empty").touch()
     (site / "a b").write_text("old")
-    words = ("--restore", "latest", "--destination", str(out), "--overwrite")
-    text = system.restore(*words, code=1)
+    arguments = ("--restore", "latest", "--destination", str(out), "--overwrite")
+    text = system.restore(*arguments, code=1)
     assert f"{site}/empty, {site}/plain: exists and is of another type" in text
     assert "hint: Nothing was replaced. Move it" in text
     assert (site / "a b").read_text() == "old"

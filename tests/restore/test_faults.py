@@ -16,7 +16,7 @@ LEVELS = ("presence", "sha256", "full")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> System:
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> System:
     """A system with two runs of several parts; tests copy its store and never change it."""
     system = System(tmp_path_factory.mktemp("made"))
     (system.source / "random").write_bytes(os.urandom((3 << 20) + 17))
@@ -27,11 +27,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 @pytest.fixture
-def system(made: System, tmp_path: Path) -> System:
+def system(backed_up: System, tmp_path: Path) -> System:
     copy = System(tmp_path)
-    shutil.copytree(made.store, copy.store)
-    shutil.copy(made.key, copy.key)
-    shutil.copy(made.writer_key, copy.writer_key)
+    shutil.copytree(backed_up.store, copy.store)
+    shutil.copy(backed_up.key, copy.key)
+    shutil.copy(backed_up.writer_key, copy.writer_key)
     copy.configure(copy.full_sections(), STREAM="True")
     return copy
 
@@ -109,9 +109,9 @@ def flipped_last(system: System) -> None:
 # What is done to the newer run, and the first level of --verify that finds it.
 HARMS: list[Any] = [
     pytest.param(
-        harm, level, says, marks=pytest.mark.fault(what, "found; a restore writes nothing")
+        harm, level, says, marks=pytest.mark.fault(fault, "found; a restore writes nothing")
     )
-    for harm, level, says, what in (
+    for harm, level, says, fault in (
         (missing, "presence", "no such part", "a part is missing"),
         (first_missing, "presence", "no such part", "the first part is missing"),
         (last_missing, "presence", "no such part", "the last part is missing"),
@@ -143,9 +143,9 @@ def test_harm_is_found_and_nothing_comes_of_it(
 ) -> None:
     harm(system)
     for tried in LEVELS:
-        found = LEVELS.index(tried) >= LEVELS.index(level)
-        text = system.restore("--verify", "latest", "--level", tried, code=1 if found else 0)
-        assert (says in text) is found
+        detected = LEVELS.index(tried) >= LEVELS.index(level)
+        text = system.restore("--verify", "latest", "--level", tried, code=1 if detected else 0)
+        assert (says in text) is detected
     out = system.folder / "out"
     assert says in system.restore("--restore", "latest", "--destination", str(out), code=1)
     assert not out.exists()
@@ -171,13 +171,13 @@ def change(system: System, how: Callable[[dict[str, Any]], None]) -> None:
     system.rewrite(how)
 
 
-def _part(given: dict[str, Any], **fields: Any) -> None:
-    given["items"][0]["parts"][1].update(fields)
+def _part(document: dict[str, Any], **fields: Any) -> None:
+    document["items"][0]["parts"][1].update(fields)
 
 
 FORGED: list[Any] = [
-    pytest.param(how, says, marks=pytest.mark.fault(f"a manifest {what}", "refused by name"))
-    for how, says, what in (
+    pytest.param(how, says, marks=pytest.mark.fault(f"a manifest {fault}", "refused by name"))
+    for how, says, fault in (
         (lambda g: g.update(version=3), "manifest version 3", "of a newer version"),
         (
             lambda g: g.update(version="1"),
@@ -240,14 +240,14 @@ def test_a_cut_manifest_is_refused(system: System, share: float) -> None:
 @pytest.mark.fault("a manifest whose digest or size of the data was altered", "found, nothing left")
 def test_the_data_must_be_what_was_backed_up(system: System) -> None:
     out = system.folder / "out"
-    words = ("--restore", "latest", "--destination", str(out))
-    for key, value, said in (
+    arguments = ("--restore", "latest", "--destination", str(out))
+    for key, value, message in (
         ("sha256", "0" * 64, "differs from what was backed up"),
         ("size", 1 << 40, f"bytes, expected {1 << 40}"),
         ("size", 1, ": longer than 1 bytes"),
     ):
-        change(system, lambda given: given["items"][0].update({key: value}))  # noqa: B023
-        assert said in system.restore(*words, code=1)
+        change(system, lambda document: document["items"][0].update({key: value}))  # noqa: B023
+        assert message in system.restore(*arguments, code=1)
         assert not out.exists()
 
 

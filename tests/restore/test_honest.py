@@ -26,7 +26,7 @@ PROGRAM = str(project.ROOT / "restore/restore.py")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> System:
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> System:
     """A system with one run; tests copy its store and never change it."""
     system = System(tmp_path_factory.mktemp("made"))
     (system.source / "a file").write_text("x")
@@ -37,13 +37,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 @pytest.fixture
-def system(made: System, tmp_path: Path) -> System:
+def system(backed_up: System, tmp_path: Path) -> System:
     copy = System(tmp_path)
     copy.source.rmdir()
-    copy.source = made.source
-    shutil.copytree(made.store, copy.store)
-    shutil.copy(made.key, copy.key)
-    shutil.copy(made.writer_key, copy.writer_key)
+    copy.source = backed_up.source
+    shutil.copytree(backed_up.store, copy.store)
+    shutil.copy(backed_up.key, copy.key)
+    shutil.copy(backed_up.writer_key, copy.writer_key)
     copy.configure(copy.full_sections(), STREAM="True")
     return copy
 
@@ -59,9 +59,9 @@ def out(system: System) -> list[str]:
 # --- incomplete stays incomplete (issue 11, A8)
 
 
-def lacking(given: dict[str, Any]) -> None:
-    given["status"] = "incomplete"
-    given["items"][0]["warnings"] = [f"/etc/{n}: permission denied" for n in range(9)]
+def lacking(document: dict[str, Any]) -> None:
+    document["status"] = "incomplete"
+    document["items"][0]["warnings"] = [f"/etc/{n}: permission denied" for n in range(9)]
 
 
 @pytest.mark.parametrize("level", ["presence", "sha256", "full"])
@@ -73,9 +73,9 @@ def test_verify_says_what_was_never_in_the_run(system: System, level: str) -> No
     assert "4 more of 9" in text
     assert "--show" in text
     both = system.restore("--verify", "latest", "--level", level, "--json", code=3)
-    found = json.loads(both.splitlines()[0])
-    assert found["status"] == "incomplete"
-    assert "/etc/0" in json.dumps(found["sections"][0]["warnings"])
+    document = json.loads(both.splitlines()[0])
+    assert document["status"] == "incomplete"
+    assert "/etc/0" in json.dumps(document["sections"][0]["warnings"])
 
 
 def test_restore_says_it_as_well_and_only_of_what_was_asked_for(system: System) -> None:
@@ -92,9 +92,9 @@ def test_restore_says_it_as_well_and_only_of_what_was_asked_for(system: System) 
 def test_show_names_all_of_it(system: System) -> None:
     """Issue 11 A8: warnings and notes of each item."""
 
-    def how(given: dict[str, Any]) -> None:
-        lacking(given)
-        given["items"][0]["notes"] = ["/var/x: changed while it was read"]
+    def how(document: dict[str, Any]) -> None:
+        lacking(document)
+        document["items"][0]["notes"] = ["/var/x: changed while it was read"]
 
     change(system, how)
     text = system.restore("--show", "latest")
@@ -104,7 +104,7 @@ def test_show_names_all_of_it(system: System) -> None:
 
 def test_an_item_that_a_store_does_not_hold_is_named(system: System) -> None:
     """Issue 11 A8: `missing` of the manifest, exit 3."""
-    change(system, lambda given: given.update(missing=["MYSQL/3306/shop"]))
+    change(system, lambda document: document.update(missing=["MYSQL/3306/shop"]))
     run_id = json.loads(system.restore("--list", "--json"))["runs"][0]["run_id"]
     assert "MYSQL/3306/shop" in system.restore("--verify", run_id, code=3)
     assert "MYSQL/3306/shop" in system.restore("--restore", run_id, *out(system), code=3)
@@ -122,14 +122,14 @@ def test_an_unknown_kind_is_refused_and_costs_no_other_item(system: System, kind
     other = part.name.replace("FILESET", "FILESET.odd")
     shutil.copy(part, part.with_name(other))
 
-    def how(given: dict[str, Any]) -> None:
-        first = given["items"][0]
+    def how(document: dict[str, Any]) -> None:
+        first = document["items"][0]
         part = {**first["parts"][0], "name": other}
-        given["items"].insert(0, {**first, "name": "odd", "kind": kind, "parts": [part]})
+        document["items"].insert(0, {**first, "name": "odd", "kind": kind, "parts": [part]})
 
     change(system, how)
-    for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
-        text = system.restore(*words, code=1)
+    for command_line in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
+        text = system.restore(*command_line, code=1)
         assert "FILESET/odd: unknown kind" in text
         assert "Traceback" not in text
     assert (system.folder / "out/FILESET").is_dir()
@@ -149,10 +149,10 @@ def test_an_impossible_manifest_hides_no_other_run(system: System, edit: dict[st
     """Issue 11 A9: tracebacks, and --list showed no run at all."""
     (good,) = (system.store / "srv-test").glob("*.manifest.json")
     bad = good.with_name("20200101_000000.manifest.json")
-    given = json.loads(good.read_text())
-    given.update(run_id="20200101_000000", sequence=0)
-    given["items"][0].update(edit)
-    system.sign(bad, json.dumps(given))
+    document = json.loads(good.read_text())
+    document.update(run_id="20200101_000000", sequence=0)
+    document["items"][0].update(edit)
+    system.sign(bad, json.dumps(document))
     text = system.restore("--list", code=1)
     assert good.name.partition(".")[0] in text
     assert "unreadable" in text
@@ -164,20 +164,20 @@ def test_an_impossible_manifest_hides_no_other_run(system: System, edit: dict[st
 def test_a_name_that_no_file_can_have_is_found_by_verify(system: System) -> None:
     """Issue 11 A9: verify said ok, and the restore failed."""
 
-    def how(given: dict[str, Any]) -> None:
-        given["mode"] = "staged"  # names of its parts may be any
-        given["items"][0].update(name="n" * 300)
+    def how(document: dict[str, Any]) -> None:
+        document["mode"] = "staged"  # names of its parts may be any
+        document["items"][0].update(name="n" * 300)
 
     change(system, how)
-    for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
-        assert "not usable as a file name" in system.restore(*words, code=1)
+    for command_line in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
+        assert "not usable as a file name" in system.restore(*command_line, code=1)
 
 
 def test_control_characters_of_a_manifest_do_not_reach_the_terminal(system: System) -> None:
     """Trials 2: a status with ESC was printed as it is."""
-    change(system, lambda given: given.update(status="ok\x1b[2J"))
+    change(system, lambda document: document.update(status="ok\x1b[2J"))
     assert "\x1b" not in system.restore("--list", code=1)
-    change(system, lambda given: given.update(status="ok", program="x\x1b[2J"))
+    change(system, lambda document: document.update(status="ok", program="x\x1b[2J"))
     assert "\\x1b" in system.restore("--show", "latest")
 
 
@@ -187,12 +187,12 @@ def test_control_characters_of_a_manifest_do_not_reach_the_terminal(system: Syst
 def test_a_missing_key_file_ends_it_before_anything_begins(system: System) -> None:
     """Issue 11 A14b: it advised to make a new key, which opens no existing backup."""
     key = ["--key-file", str(system.folder / "nowhere")]
-    for words in (
+    for command_line in (
         ["--restore", "latest", *out(system)],
         ["--verify", "latest"],
         ["--restore", "latest", "--dry-run"],
     ):
-        text = system.restore(*words, *key, code=2)
+        text = system.restore(*command_line, *key, code=2)
         assert "nowhere: no such file or directory" in text
         assert "KEYGEN" not in text
         assert "new key" in text
@@ -215,8 +215,8 @@ def test_missing_packages_are_one_line(system: System, tmp_path: Path) -> None:
     shutil.copytree(project.ROOT, copy, ignore=ignored)
     bare = [sys._base_executable, "-I", "-S"]  # type: ignore[attr-defined]
     where = ["--local-backup", str(system.store), "--key-file", str(system.key)]
-    for words in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
-        command = [*bare, str(copy / "restore/restore.py"), *where, *words]
+    for command_line in (["--verify", "latest"], ["--restore", "latest", *out(system)]):
+        command = [*bare, str(copy / "restore/restore.py"), *where, *command_line]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
         assert "error: the Python packages boto3, cryptography" in done.stderr
@@ -268,15 +268,15 @@ def test_a_bad_pattern_is_one_line(system: System, pattern: str) -> None:
 
 def test_a_dry_run_warns_of_a_small_destination(system: System) -> None:
     """Issue 11 E (trials 7 C6)."""
-    change(system, lambda given: given["items"][0].update(size=1 << 60, sha256=None))
+    change(system, lambda document: document["items"][0].update(size=1 << 60, sha256=None))
     text = system.restore("--restore", "latest", "--dry-run", *out(system), code=1)
     assert "free, " in text
 
 
 def test_output_onto_a_full_disk_is_an_error(system: System) -> None:
     """Trials 4, item 24: the output was lost, exit 0, not a word."""
-    for words in (["--list"], ["--show", "latest"], ["--verify", "latest", "--json"]):
-        command = [sys.executable, PROGRAM, "-c", str(system.conf), *words]
+    for command_line in (["--list"], ["--show", "latest"], ["--verify", "latest", "--json"]):
+        command = [sys.executable, PROGRAM, "-c", str(system.conf), *command_line]
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
                 command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
@@ -353,9 +353,9 @@ def test_a_cancelled_restore_says_what_is_left(tmp_path: Path) -> None:
     going = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for(system.folder / "out", ".nc-restore-*/SECOND")
     going.send_signal(signal.SIGINT)
-    said = going.communicate(timeout=60)[1]
+    stderr = going.communicate(timeout=60)[1]
     assert going.returncode == 130
-    assert f"cancelled: FILESET restored to {system.folder}/out and kept; " in said
+    assert f"cancelled: FILESET restored to {system.folder}/out and kept; " in stderr
     assert [path.name for path in (system.folder / "out").iterdir()] == ["FILESET"]
 
 
@@ -383,7 +383,7 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("restored", "in_part", "said"),
+    ("restored", "in_part", "message"),
     [
         ([], "", "nothing was restored; the unfinished item was removed"),
         (["A"], "", "A restored to /to and kept; the unfinished item was removed"),
@@ -393,8 +393,8 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(tmp_path: Path) -> No
     ],
 )
 def test_a_cancelled_restore_names_what_may_be_there(
-    restored: list[str], in_part: str, said: str
+    restored: list[str], in_part: str, message: str
 ) -> None:
     options = arguments.read(["--restore", "latest", "--destination", "/to"])
     text = command._cancelled(options, Done(restored, in_part))
-    assert text.startswith(f"cancelled: {said}"), text
+    assert text.startswith(f"cancelled: {message}"), text

@@ -23,18 +23,20 @@ KILLS = int(os.environ.get("KILLS", "3"))  # of each kind; more of them by hand
 PROGRAM = str(project.ROOT / "restore/restore.py")
 
 
-def killed(words: tuple[str, ...], judge: Callable[[], None], again: Callable[[], None]) -> None:
+def killed(
+    arguments: tuple[str, ...], judge: Callable[[], None], again: Callable[[], None]
+) -> None:
     """Kill restores, after one that shows how long they take.
 
     judge: after each kill; again: restores without a kill, and puts all back as it was before
     """
     chance, began = random.Random(14), time.monotonic()
-    starter.run([PROGRAM, *words], os.environ)
-    whole = time.monotonic() - began
+    starter.run([PROGRAM, *arguments], os.environ)
+    duration = time.monotonic() - began
     again()
     for _ in range(KILLS):
-        command = starter.start([PROGRAM, *words], os.environ)
-        time.sleep(chance.uniform(0.05, 1.0) * whole)
+        command = starter.start([PROGRAM, *arguments], os.environ)
+        time.sleep(chance.uniform(0.05, 1.0) * duration)
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.kill(command.pid, signal.SIGKILL)
         command.end(60)
@@ -58,20 +60,20 @@ def test_into_an_empty_folder(system: System) -> None:
     assert system.result()["exit_code"] == 0
     expected, out = state(system.source), system.folder / "out"
     top = out / "FILESET" / str(system.source).lstrip("/")
-    words = ("-c", str(system.conf), "--restore", "latest", "--destination", str(out))
+    arguments = ("-c", str(system.conf), "--restore", "latest", "--destination", str(out))
     out.mkdir()
 
     def judge() -> None:
         assert not (out / "FILESET").exists() or state(top) == expected
 
     def again() -> None:
-        system.restore_bare(*words, *(["--overwrite"] if (out / "FILESET").exists() else []))
+        system.restore_bare(*arguments, *(["--overwrite"] if (out / "FILESET").exists() else []))
         assert state(top) == expected
         assert [path.name for path in out.iterdir()] == ["FILESET"], "what the killed one left"
         for path in sorted(out.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
 
-    killed(words, judge, again)
+    killed(arguments, judge, again)
 
 
 @pytest.fixture(scope="module")
@@ -101,28 +103,37 @@ def test_into_postgres(system: System, server: Postgres) -> None:
         "CREATE INDEX ON t (text); CREATE VIEW v AS SELECT * FROM t",
         "shop",
     )
-    whole = system.full_sections()
-    sections = {key: whole[key] for key in ("COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL")}
+    full = system.full_sections()
+    sections = {key: full[key] for key in ("COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL")}
     system.configure({"POSTGRES": postgres(server), **sections}, STREAM="True")
     assert system.result()["exit_code"] == 0
-    asked = "SELECT count(*), sum(n), md5(string_agg(text, '' ORDER BY n)) FROM v"
-    expected = server.sql(asked, "shop")
+    query = "SELECT count(*), sum(n), md5(string_agg(text, '' ORDER BY n)) FROM v"
+    expected = server.sql(query, "shop")
     login = ("--to-user", "postgres", "--to-credentials", str(server.pgpass))
-    place = ("--to-host", "127.0.0.1", "--to-port", str(server.port))
-    words = ("-c", str(system.conf), "--restore", "latest", "--item", "shop", *place, *login)
+    to_server = ("--to-host", "127.0.0.1", "--to-port", str(server.port))
+    arguments = (
+        "-c",
+        str(system.conf),
+        "--restore",
+        "latest",
+        "--item",
+        "shop",
+        *to_server,
+        *login,
+    )
     names = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
     roles = "SELECT rolname FROM pg_roles WHERE rolname ~ '^nc_'"
 
     def judge() -> None:
         if "shop" in server.sql(names).split():
-            assert server.sql(asked, "shop") == expected
+            assert server.sql(query, "shop") == expected
 
     def again() -> None:
-        said = system.restore_bare(*words, "--overwrite")
-        assert server.sql(asked, "shop") == expected
-        assert server.sql(names).split() == ["postgres", "shop"], said
+        output = system.restore_bare(*arguments, "--overwrite")
+        assert server.sql(query, "shop") == expected
+        assert server.sql(names).split() == ["postgres", "shop"], output
         assert server.sql(roles) == ""
         server.sql("DROP DATABASE shop")
 
     server.sql("DROP DATABASE shop")
-    killed(words, judge, again)
+    killed(arguments, judge, again)

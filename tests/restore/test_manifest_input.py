@@ -38,24 +38,26 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def edited(lab: Lab, run: str, edit: Callable[[dict[str, Any]], None]) -> Objects:
     """The unsigned runs, with one manifest changed; --allow-unsigned believes it."""
     objects = dict(lab.unsigned)
-    given = json.loads(objects[manifest_of(run)])
-    edit(given)
-    objects[manifest_of(run)] = json.dumps(given).encode()
+    document = json.loads(objects[manifest_of(run)])
+    edit(document)
+    objects[manifest_of(run)] = json.dumps(document).encode()
     return objects
 
 
 def results(lab: Lab, objects: Objects, run: str) -> dict[str, str]:
     """For each item of a run why it is refused; "" where it is given out as it was stored."""
-    place = lab.location(objects, signed=False)
-    chosen = selection.select_run(place.catalog(), selection.Preference(), run)
-    return {item.label: result(lab, place, one, item) for one, item in chosen.pairs}
+    backup_location = lab.location(objects, signed=False)
+    chosen = selection.select_run(backup_location.catalog(), selection.Preference(), run)
+    return {item.label: result(lab, backup_location, one, item) for one, item in chosen.pairs}
 
 
-def result(lab: Lab, place: location.BackupLocation, run: StoredRun, item: Any) -> str:
+def result(lab: Lab, backup_location: location.BackupLocation, run: StoredRun, item: Any) -> str:
     try:
         verifying.check_item(run, item)
         readback.require_parts(run, [item])
-        content = b"".join(readback.read_item(run, item, place.inverse_stage, lambda _size: None))
+        content = b"".join(
+            readback.read_item(run, item, backup_location.inverse_stage, lambda _size: None)
+        )
     except BackupError as error:
         return str(error)
     assert (item.kind, content) == lab.honest[run.run_id, item.label]
@@ -69,10 +71,10 @@ def result(lab: Lab, place: location.BackupLocation, run: StoredRun, item: Any) 
 @pytest.mark.slow
 def test_seeded_mutations(tmp_path: Path) -> None:
     """Issue 14 B: the part of `python3 benchmarks/mutations.py` that runs each time."""
-    found = mutations.mutations(mutations.Task(500, 2, str(tmp_path)))
-    assert not found.wrong
-    assert found.cases == 500
-    assert min(found.outcomes[f"item: {one}"] for one in ("given out", "refused", "restored")) > 2
+    summary = mutations.mutations(mutations.Task(500, 2, str(tmp_path)))
+    assert not summary.wrong
+    assert summary.cases == 500
+    assert min(summary.outcomes[f"item: {one}"] for one in ("given out", "refused", "restored")) > 2
 
 
 WIDE = "20260101_030000".translate({ord(n): 0xFF10 + int(n) for n in "0123456789"})
@@ -116,9 +118,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_item_costs_only_itself(lab: Lab, case: str) -> None:
     edit, says = BAD[case]
-    found = results(lab, edited(lab, STREAMED, lambda one: one["items"][0].update(edit)), STREAMED)
-    refused = {label: text for label, text in found.items() if text}
-    assert len(found) == 4
+    texts = results(lab, edited(lab, STREAMED, lambda one: one["items"][0].update(edit)), STREAMED)
+    refused = {label: text for label, text in texts.items() if text}
+    assert len(texts) == 4
     ((label, text),) = refused.items()
     assert says in text
     assert "\n" not in text
@@ -128,25 +130,25 @@ def test_a_bad_item_costs_only_itself(lab: Lab, case: str) -> None:
 
 
 def test_two_items_of_one_name_and_two_of_one_part_are_refused(lab: Lab) -> None:
-    def same_name(given: dict[str, Any]) -> None:
-        given["items"].append(given["items"][0])
+    def same_name(document: dict[str, Any]) -> None:
+        document["items"].append(document["items"][0])
 
-    def same_part(given: dict[str, Any]) -> None:
-        given["items"][1]["parts"] = given["items"][0]["parts"]
+    def same_part(document: dict[str, Any]) -> None:
+        document["items"][1]["parts"] = document["items"][0]["parts"]
 
-    found = results(lab, edited(lab, STREAMED, same_name), STREAMED)
-    assert [label for label, text in found.items() if "duplicate item" in text] == ["ETC"]
-    found = results(lab, edited(lab, STAGED, same_part), STAGED)
-    assert [label for label, text in found.items() if "duplicate part" in text] == ["ETC", "WWW"]
+    texts = results(lab, edited(lab, STREAMED, same_name), STREAMED)
+    assert [label for label, text in texts.items() if "duplicate item" in text] == ["ETC"]
+    texts = results(lab, edited(lab, STAGED, same_part), STAGED)
+    assert [label for label, text in texts.items() if "duplicate part" in text] == ["ETC", "WWW"]
 
 
 def test_a_staged_item_does_not_take_the_parts_of_another_run(lab: Lab) -> None:
     """Names of staged parts may be anything, but not those of a run that is there."""
     other = json.loads(lab.unsigned[manifest_of(RUNS[0])])["items"][0]
     objects = edited(lab, STAGED, lambda one: one["items"].__setitem__(0, other))
-    found = results(lab, objects, STAGED)
-    assert f"is a part of run {RUNS[0]}" in found["ETC"]
-    assert [text for text in found.values() if not text] == [""] * 3
+    texts = results(lab, objects, STAGED)
+    assert f"is a part of run {RUNS[0]}" in texts["ETC"]
+    assert [text for text in texts.values() if not text] == [""] * 3
 
 
 def test_a_plaintext_that_is_far_larger_than_what_is_stored_is_no_warning(tmp_path: Path) -> None:
@@ -167,24 +169,28 @@ def test_a_plaintext_that_is_far_larger_than_what_is_stored_is_no_warning(tmp_pa
 
 @pytest.mark.fault("a bad manifest, or a bad item in one", "--list shows all runs, one line each")
 def test_a_bad_manifest_hides_no_other(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    def bad(given: dict[str, Any]) -> None:
-        given.update(program="x\x1b[2J", machine_name="a\nerror: b", missing=["M/a\x1b\nerror: c"])
-        given["items"][0].update(name="a\nerror: d\x1b]0;x", size=-1)
-        given["items"][2].update(name="a\nerror: e\x1b", notes=["\x1b[1m\nerror: f"])
+    def bad(document: dict[str, Any]) -> None:
+        document.update(
+            program="x\x1b[2J", machine_name="a\nerror: b", missing=["M/a\x1b\nerror: c"]
+        )
+        document["items"][0].update(name="a\nerror: d\x1b]0;x", size=-1)
+        document["items"][2].update(name="a\nerror: e\x1b", notes=["\x1b[1m\nerror: f"])
 
     objects = edited(lab, STAGED, bad)
     objects[manifest_of(RUNS[2])] = b'{"items": ["\x1b]0;title\x07\nerror: g'
-    place = lab.location(objects, signed=False)
-    assert listing.print_runs(place, as_json=False) == 1
-    listing.print_selection(selection.select_run(place.catalog(), selection.Preference(), STAGED))
-    shown = capsys.readouterr().out
-    assert not set(shown) & set(map(chr, range(32))) - {"\n"}
-    assert not [line for line in shown.splitlines() if line.startswith("error")]
-    header, *lines = shown.splitlines()[:4]
+    backup_location = lab.location(objects, signed=False)
+    assert listing.print_runs(backup_location, as_json=False) == 1
+    listing.print_selection(
+        selection.select_run(backup_location.catalog(), selection.Preference(), STAGED)
+    )
+    output = capsys.readouterr().out
+    assert not set(output) & set(map(chr, range(32))) - {"\n"}
+    assert not [line for line in output.splitlines() if line.startswith("error")]
+    header, *lines = output.splitlines()[:4]
     assert [line[:15] for line in (header, *lines)] == [f"{'run':15}", *RUNS]
     assert ("unreadable" in lines[0], "unreadable: ETC/a" in lines[1]) == (False, True)
     assert "unreadable: srv-1" in lines[2]
-    assert listing.print_runs(place, as_json=True) == 1
+    assert listing.print_runs(backup_location, as_json=True) == 1
     document = json.loads(capsys.readouterr().out)
     jsonschema.validate(document, LIST)
     problems = [item["problem"] for item in document["runs"][1]["items"]]
@@ -211,9 +217,9 @@ def test_latest_does_not_take_an_older_copy_of_a_bad_item(lab: Lab) -> None:
 
 def test_a_later_run_goes_on_and_removes_nothing_of_it(lab: Lab) -> None:
     objects = edited(lab, STREAMED, lambda one: one["items"][0].update(size=-1))
-    place = lab.location(objects, signed=False).store
-    assert isinstance(place, MemoryStore)
-    catalog = Catalog(place, HOST, Trust(everybody=True))
+    memory = lab.location(objects, signed=False).store
+    assert isinstance(memory, MemoryStore)
+    catalog = Catalog(memory, HOST, Trust(everybody=True))
     assert History(catalog).newest_item("ETC", "") is not None
     marked = dict(objects)
     marked[f"{HOST}/{STREAMED}.UNFINISHED"] = b"{}"
@@ -230,8 +236,8 @@ def config(tmp_path: Path, *, stream: str = "True", **sections: Any) -> location
     system = System(tmp_path)
     system.store.mkdir()
     (system.store / HOST).mkdir()
-    whole = {name: one for name, one in {**system.short(), **sections}.items() if one}
-    path = system.configure(whole, STREAM=stream)
+    chosen = {name: one for name, one in {**system.short(), **sections}.items() if one}
+    path = system.configure(chosen, STREAM=stream)
     source = location.Source(path)
     return location.open_location(loading.load(path), source, ForRestore(tmp_path))
 
@@ -252,9 +258,9 @@ LOCAL = execute("storage", DESTINATION="local")
 def test_whether_a_config_encrypts_all_that_it_stores(
     tmp_path: Path, stream: str, sections: dict[str, Any], expected: bool
 ) -> None:
-    given = sections.get("STORAGE_LOCAL")
-    if given:
-        given["PARAMETERS"]["DESTINATION"] = "local"
+    storage = sections.get("STORAGE_LOCAL")
+    if storage:
+        storage["PARAMETERS"]["DESTINATION"] = "local"
     if sections.get("STORAGE_LOCAL", LOCAL) is None:
         sections["STORAGE_LOCAL"] = execute(
             "storage", DESTINATION="local", TARGETS=str(tmp_path / "work/compressed")
@@ -263,10 +269,10 @@ def test_whether_a_config_encrypts_all_that_it_stores(
 
 
 def test_a_section_that_is_no_filter_is_no_stage(tmp_path: Path) -> None:
-    place = config(tmp_path)
+    backup_location = config(tmp_path)
     for name in ("FILESET", "ENCRYPTION", "STORAGE_LOCAL", "NOWHERE"):
         with pytest.raises(ConfigError, match=f"unknown stage 'own:{name}'"):
-            place.inverse_stage(f"own:{name}")
+            backup_location.inverse_stage(f"own:{name}")
 
 
 @pytest.mark.fault(
@@ -291,7 +297,10 @@ def test_an_item_that_is_not_encrypted_is_refused_where_it_should_be(system: Sys
     assert "hint: The config encrypts, or a key was given" in text
     assert not list(out.rglob("a"))
     system.configure(sections, STREAM="True")
-    for words in (("--verify", "latest", "--level", "presence"), ("--restore", run, "--dry-run")):
-        assert "not encrypted" in system.restore(*words, code=1)
+    for arguments in (
+        ("--verify", "latest", "--level", "presence"),
+        ("--restore", run, "--dry-run"),
+    ):
+        assert "not encrypted" in system.restore(*arguments, code=1)
     system.restore("--list")
     system.restored("--allow-unencrypted", *key)

@@ -103,17 +103,17 @@ def test_a_tree_of_2000_levels_is_merged(tmp_path: Path) -> None:
         here = os.open(top, os.O_RDONLY)
         for _ in range(2000):
             os.mkdir("d", dir_fd=here)
-            below = os.open("d", os.O_RDONLY, dir_fd=here)
+            child = os.open("d", os.O_RDONLY, dir_fd=here)
             os.close(here)
-            here = below
+            here = child
         os.close(os.open(name, os.O_CREAT, dir_fd=here))
         os.close(here)
     merging.merge(source, goal, (), overwrite=True)
     here = os.open(goal, os.O_RDONLY)
     for _ in range(2000):
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        child = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
-        here = below
+        here = child
     with os.scandir(here) as entries:
         assert sorted(entry.name for entry in entries) == ["new", "old"]
     os.close(here)
@@ -223,8 +223,8 @@ def test_what_belongs_below_a_mount_point_is_copied(tmp_path: Path, kind: str) -
         os.link(source / "a/mnt/sub/file", source / name)
     os.chown(source / "a/mnt/second", 12, 34)
     os.utime(source / "a/mnt/sub", (1_000_000_000, 1_000_000_000))
-    what = ["-t", "tmpfs", "tmpfs"] if kind == "tmpfs" else ["--bind", other]
-    with mounted(*what, goal / "a/mnt"):
+    options = ["-t", "tmpfs", "tmpfs"] if kind == "tmpfs" else ["--bind", other]
+    with mounted(*options, goal / "a/mnt"):
         (goal / "a/mnt/sub").mkdir(exist_ok=True)
         (goal / "a/mnt/sub/file").write_text("old")
         (goal / "a/mnt/kept").write_text("kept")

@@ -22,7 +22,7 @@ PROGRAM = str(project.ROOT / "restore/restore.py")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> System:
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> System:
     """A system with two streamed runs in its store; tests copy it and never change it."""
     system = System(tmp_path_factory.mktemp("made"))
     (system.source / "a file").write_text("first")
@@ -36,14 +36,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 @pytest.fixture
-def system(made: System, tmp_path: Path) -> System:
+def system(backed_up: System, tmp_path: Path) -> System:
     """The same, with a store of its own that may be harmed."""
     copy = System(tmp_path)
     copy.source.rmdir()
-    copy.source = made.source
-    shutil.copytree(made.store, copy.store)
-    shutil.copy(made.key, copy.key)
-    shutil.copy(made.writer_key, copy.writer_key)
+    copy.source = backed_up.source
+    shutil.copytree(backed_up.store, copy.store)
+    shutil.copy(backed_up.key, copy.key)
+    shutil.copy(backed_up.writer_key, copy.writer_key)
     copy.configure(copy.full_sections(), STREAM="True")
     return copy
 
@@ -62,10 +62,10 @@ def parts(system: System) -> list[Path]:
     return sorted((system.store / "srv-test").glob(f"{last}.*.age.*"))
 
 
-def nothing_restored(system: System, says: str, *words: str, code: int = 1) -> str:
+def nothing_restored(system: System, says: str, *arguments: str, code: int = 1) -> str:
     """A restore that fails, says why, and leaves nothing."""
     out = system.folder / "out"
-    text = system.restore("--restore", "latest", "--destination", str(out), *words, code=code)
+    text = system.restore("--restore", "latest", "--destination", str(out), *arguments, code=code)
     assert says in text
     assert not out.exists()
     return text
@@ -90,21 +90,21 @@ def test_the_list_as_json_is_a_documented_document(system: System) -> None:
     """Issue 12, 8: versioned, UTC, bytes; what is missing, warnings; unreadable runs as well."""
     schema = json.loads((project.ROOT / "docs/restore-list.schema.json").read_text())
     first, second = sorted((system.store / "srv-test").glob("*.manifest.json"))
-    whole = json.loads(second.read_text())
+    altered = json.loads(second.read_text())
     lacks = {"status": "incomplete", "missing": ["MYSQL/3306/shop"], "warnings": ["MYSQL: down"]}
-    system.sign(second, json.dumps({**whole, **lacks}))
+    system.sign(second, json.dumps({**altered, **lacks}))
     first.write_text("{")
     text = system.restore("--list", "--json", code=1)
-    found = json.loads(text.splitlines()[0])
-    jsonschema.validate(found, schema)
-    unreadable, run = found["runs"]
+    document = json.loads(text.splitlines()[0])
+    jsonschema.validate(document, schema)
+    unreadable, run = document["runs"]
     assert unreadable["begin"] is None
     assert unreadable["items"] is None
     assert "manifest" in unreadable["error"]
     assert (run["status"], run["missing"], run["warnings"]) == tuple(lacks.values())
     assert run["complete"] is False
     assert run["items"][0]["stages"] == ["zstd", "age"]
-    assert found["created"] >= run["end"] >= run["begin"]
+    assert document["created"] >= run["end"] >= run["begin"]
 
 
 def test_one_run_is_shown(system: System) -> None:
@@ -118,15 +118,15 @@ def test_a_bare_machine_needs_the_store_and_the_key_alone(system: System) -> Non
     out = system.folder / "bare"
     command = [sys.executable, PROGRAM, *store]
     by_url = [sys.executable, PROGRAM, "--store", f"local://{system.store}", *store[2:]]
-    for words in (command, by_url):
-        listed = subprocess.run([*words, "--list"], capture_output=True, text=True, check=True)
+    for argv in (command, by_url):
+        listed = subprocess.run([*argv, "--list"], capture_output=True, text=True, check=True)
         assert "srv-test" in listed.stdout
     subprocess.run([*command, "--restore", "latest", "--destination", str(out)], check=True)
     assert facts(back(system, out)) == facts(system.source)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "says"),
     [
         (["--store", "local:///no/such"], "/no/such: not a directory"),
         (["--store", "gopher://x"], "gopher://: unknown type of store"),
@@ -135,9 +135,9 @@ def test_a_bare_machine_needs_the_store_and_the_key_alone(system: System) -> Non
     ],
 )
 def test_a_store_that_cannot_be_meant_is_one_line(
-    system: System, words: list[str], says: str
+    system: System, arguments: list[str], says: str
 ) -> None:
-    text = system.restore(*words, "--list", code=2)
+    text = system.restore(*arguments, "--list", code=2)
     assert says in text
     assert "secret" not in text
 
@@ -156,7 +156,7 @@ def test_a_date_means_the_newest_run_at_or_before_it(system: System) -> None:
 
 
 def test_latest_means_the_newest_good_one(system: System) -> None:
-    system.rewrite(lambda given: given.update(status="failed"))
+    system.rewrite(lambda document: document.update(status="failed"))
     assert (back(system, system.restored()) / "a file").read_text() == "first"
     named = system.restored(run=runs(system)[1])
     assert (back(system, named) / "a file").read_text() == "second"
@@ -188,12 +188,12 @@ def test_odd_destinations_are_refused(system: System) -> None:
     real.mkdir()
     link = system.folder / "link"
     link.symlink_to(real)
-    for place, says in (
+    for destination, says in (
         (link, "symbolic link"),
         (system.key, "not a directory"),
         (system.folder / "none/there", "none: no such directory"),
     ):
-        text = system.restore("--restore", "latest", "--destination", str(place), code=2)
+        text = system.restore("--restore", "latest", "--destination", str(destination), code=2)
         assert says in text
     assert list(real.iterdir()) == []
 
@@ -206,25 +206,25 @@ def test_overwriting_never_follows_a_link(system: System) -> None:
     elsewhere.mkdir()
     out.mkdir()
     (out / "FILESET").symlink_to(elsewhere)
-    words = ("--destination", str(out), "--overwrite")
-    assert "of another type" in system.restore("--restore", "latest", *words, code=1)
+    arguments = ("--destination", str(out), "--overwrite")
+    assert "of another type" in system.restore("--restore", "latest", *arguments, code=1)
     assert list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.fault("restore into a full disk", "exit 1, nothing left")
 @pytest.mark.needs("root")
 def test_a_full_disk_leaves_nothing(system: System) -> None:
-    place = system.folder / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], check=True)
+    mount_point = system.folder / "small"
+    mount_point.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount_point)], check=True)
     try:
-        out = place / "out"
+        out = mount_point / "out"
         text = system.restore("--restore", "latest", "--destination", str(out), code=1)
         assert "no space left" in text.lower()
-        assert f"warning: {place}: 1.00 MB free, " in text
-        assert list(place.iterdir()) == []
+        assert f"warning: {mount_point}: 1.00 MB free, " in text
+        assert list(mount_point.iterdir()) == []
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(mount_point)], check=True)
 
 
 def test_a_dry_run_lists_and_writes_nothing(system: System) -> None:
@@ -258,7 +258,7 @@ def test_a_restore_has_a_report_of_its_own(system: System, server: ReportServer)
     (form,) = server.forms
     assert form["bckmethod"] == "ncscript-py-restore"
     assert form["result"] == "0"
-    system.rewrite(lambda given: given["items"][0].update(sha256="0" * 64))
+    system.rewrite(lambda document: document["items"][0].update(sha256="0" * 64))
     nothing_restored(system, "differs from what was backed up")
     assert server.forms[1]["result"] == "1"
     assert "differs from what was backed up" in server.forms[1]["error"]
@@ -277,47 +277,49 @@ def test_without_root_it_says_what_it_could_not_set(system: System) -> None:
     shutil.rmtree(system.store)
     system.configure(sections, STREAM="True")
     assert system.result()["exit_code"] == 0
-    for place in (system.folder, *system.folder.parents):
-        place.chmod(place.stat().st_mode | 0o055)
+    for folder in (system.folder, *system.folder.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
     subprocess.run(["chmod", "-R", "a+rX", str(system.store)], check=True)
     os.chown(system.key, 65534, 65534)
     out = system.folder / "open" / "out"
     out.parent.mkdir()
     os.chown(out.parent, 65534, 65534)
-    words = ["--local-backup", str(system.store), "--key-file", str(system.key)]
-    verified = as_nobody([*words, "--verify", "latest"], system.folder, 0)  # writes nothing
+    arguments = ["--local-backup", str(system.store), "--key-file", str(system.key)]
+    verified = as_nobody([*arguments, "--verify", "latest"], system.folder, 0)  # writes nothing
     assert "can be restored" in verified
     assert "warning" not in verified
-    said = as_nobody([*words, "--restore", "latest", "--destination", str(out)], system.folder, 3)
-    assert "entries of other owners" in said
-    assert "set-user-ID" in said
-    found = out / "FILESET" / source.relative_to("/")
-    assert (found / "set").stat().st_mode & 0o7777 == 0o755
-    assert (found / "theirs").stat().st_uid == 65534
+    output = as_nobody(
+        [*arguments, "--restore", "latest", "--destination", str(out)], system.folder, 3
+    )
+    assert "entries of other owners" in output
+    assert "set-user-ID" in output
+    restored = out / "FILESET" / source.relative_to("/")
+    assert (restored / "set").stat().st_mode & 0o7777 == 0o755
+    assert (restored / "theirs").stat().st_uid == 65534
 
 
-def as_nobody(words: list[str], folder: Path, code: int) -> str:
+def as_nobody(arguments: list[str], folder: Path, code: int) -> str:
     """restore.py in a process that has given up being root; what it said.
 
     (The interpreter may lie where only root can start it, so it is not started anew.)
     """
     from restore import command as program
 
-    said = folder / "said"
+    output = folder / "said"
     child = os.fork()
     if not child:
         try:
-            sys.stdout = sys.stderr = said.open("w")
-            program.main([*words[:4], "--verify", "latest"])  # imports what it needs later
+            sys.stdout = sys.stderr = output.open("w")
+            program.main([*arguments[:4], "--verify", "latest"])  # imports what it needs later
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
-            os._exit(program.main(words))
+            os._exit(program.main(arguments))
         except BaseException:  # noqa: BLE001  (a fork must never come back into the tests)
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(99)
     _, status = os.waitpid(child, 0)
-    text = said.read_text(errors="replace")
+    text = output.read_text(errors="replace")
     assert os.waitstatus_to_exitcode(status) == code, text
     return text

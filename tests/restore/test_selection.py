@@ -14,10 +14,10 @@ from tests.system import System, next_second
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    (made.source / "a").write_text("old")
-    made.configure(made.full_sections(), STREAM="True")
-    return made
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("old")
+    new_system.configure(new_system.full_sections(), STREAM="True")
+    return new_system
 
 
 def other_config(system: System, section: str, text: str, **general: Any) -> System:
@@ -34,10 +34,10 @@ def other_config(system: System, section: str, text: str, **general: Any) -> Sys
     return other
 
 
-def run(system: System, *words: str, code: int = 0) -> str:
+def run(system: System, *arguments: str, code: int = 0) -> str:
     """A run in a second of its own; its id."""
     next_second()
-    result = system.result(*words)
+    result = system.result(*arguments)
     assert result["exit_code"] == code, result["stderr"]
     return str(result["run_id"])
 
@@ -46,10 +46,10 @@ def renamed(system: System, old: str, new: str, **fields: Any) -> None:
     """Give a run another id, as if the clock had been wrong, and other fields."""
     folder = system.store / "srv-test"
     for path in [*folder.glob(f"{old}.*.json")]:
-        given = json.loads(path.read_text().replace(old, new))
+        document = json.loads(path.read_text().replace(old, new))
         path.unlink()
         path.with_name(f"{path.name}.sig").unlink()
-        system.sign(folder / f"{new}.manifest.json", json.dumps({**given, **fields}))
+        system.sign(folder / f"{new}.manifest.json", json.dumps({**document, **fields}))
     for path in [*folder.glob(f"{old}.*")]:
         path.rename(folder / path.name.replace(old, new))
 
@@ -83,23 +83,23 @@ def test_latest_is_of_the_config_though_sections_have_one_name(system: System) -
 def test_a_run_of_some_sections_does_not_hide_the_others(system: System) -> None:
     """Issue 11 A4: a run is chosen for each section, and the choice is shown."""
     sections = system.full_sections()
-    own = system.script("own", "echo data", "source")
-    system.configure({"OWN": own, **sections}, STREAM="True")
+    user_defined = system.script("own", "echo data", "source")
+    system.configure({"OWN": user_defined, **sections}, STREAM="True")
     first = run(system)
     (system.source / "a").write_text("new")
     second = run(system, "--skip", "OWN")
     out = system.folder / "out"
-    said = system.restore("--restore", "latest", "--destination", str(out))
-    assert f"OWN comes from run {first}" in said
-    assert f"FILESET comes from run {second}" in said
+    output = system.restore("--restore", "latest", "--destination", str(out))
+    assert f"OWN comes from run {first}" in output
+    assert f"FILESET comes from run {second}" in output
     assert (out / "OWN").read_text() == "data\n"
     assert content(out, system, "a") == "new"
-    said = system.restore("--verify", "latest", "--section", "FILESET")
-    assert "comes from" not in said
+    output = system.restore("--verify", "latest", "--section", "FILESET")
+    assert "comes from" not in output
     bare = system.folder / "bare"
-    words = ("--key-file", str(system.key), "--local-backup", str(system.store))
+    arguments = ("--key-file", str(system.key), "--local-backup", str(system.store))
     system.conf.rename(system.folder / "gone.json")
-    system.restore_bare(*words, "--restore", "latest", "--destination", str(bare))
+    system.restore_bare(*arguments, "--restore", "latest", "--destination", str(bare))
     assert (bare / "OWN").read_text() == "data\n"
     assert content(bare, system, "a") == "new"
 
@@ -125,16 +125,16 @@ def test_the_list_has_what_a_monitor_needs(system: System) -> None:
     """Issue 11 E: UTC begin and end, bytes, missing, warnings, machine and config."""
     run(system)
     (entry,) = json.loads(system.restore("--list", "--json"))["runs"]
-    made = system.manifest()
-    assert entry["begin"] == made["begin"]
-    assert entry["end"] == made["end"]
+    manifest = system.manifest()
+    assert entry["begin"] == manifest["begin"]
+    assert entry["end"] == manifest["end"]
     assert entry["end"].endswith("Z")
-    assert entry["size"] == made["items"][0]["parts"][0]["size"]
-    assert entry["plain_size"] == made["items"][0]["size"]
+    assert entry["size"] == manifest["items"][0]["parts"][0]["size"]
+    assert entry["plain_size"] == manifest["items"][0]["size"]
     assert entry["missing"] == []
     assert entry["warnings"] == []
     assert entry["config_file"] == str(system.conf)
-    assert entry["machine"] == made["machine"]
+    assert entry["machine"] == manifest["machine"]
     assert entry["machine_name"]
 
 
@@ -143,7 +143,7 @@ def test_another_host_or_the_folder_of_a_host_is_hinted_at(system: System) -> No
     run(system)
     hint = "Choose a host of the store with --hostname: srv-test."
     assert hint in system.restore("--list", "--hostname", "other")
-    words = (
+    arguments = (
         "--hostname",
         "other",
         "--restore",
@@ -151,30 +151,30 @@ def test_another_host_or_the_folder_of_a_host_is_hinted_at(system: System) -> No
         "--destination",
         str(system.folder / "o"),
     )
-    assert hint in system.restore(*words, code=2)
+    assert hint in system.restore(*arguments, code=2)
     text = system.restore("--local-backup", str(system.store / "srv-test"), "--list")
     assert f"Use the folder of the store, {system.store}" in text
 
 
 def test_the_newest_run_is_named_where_none_is_good(system: System) -> None:
     """Issue 11 E (A15): `no complete run` when failed ones exist."""
-    made = run(system)
-    renamed(system, made, made, status="failed")
+    run_id = run(system)
+    renamed(system, run_id, run_id, status="failed")
     text = system.restore("--restore", "latest", "--destination", str(system.folder / "o"), code=2)
-    assert f"--show {made} (failed)" in text
-    assert content(system.restored(run=made), system, "a") == "old"
+    assert f"--show {run_id} (failed)" in text
+    assert content(system.restored(run=run_id), system, "a") == "old"
 
 
 def test_a_manifest_without_the_new_fields_is_read(system: System) -> None:
     """Issue 11 A4: manifests of earlier versions name neither machine nor config."""
     run(system)
     (path,) = (system.store / "srv-test").glob("*.manifest.json")
-    given = json.loads(path.read_text())
+    document = json.loads(path.read_text())
     new = ("machine", "machine_name", "config_id", "config_file", "sequence", "previous")
     for key in new:
-        del given[key]
+        del document[key]
     (system.work / ".nc-backup-py/sequence.json").unlink()  # that version numbered no runs
-    system.sign(path, json.dumps(given))
+    system.sign(path, json.dumps(document))
     assert content(system.restored(), system, "a") == "old"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from restore import archive_checks, tar_reader
 from tests.restore.test_archives import make
-from tests.restore.test_tar_fuzz import taken
+from tests.restore.test_tar_fuzz import refusal
 from tests.system import System, execute
 from tools.base.errors import BackupError
 
@@ -33,18 +33,18 @@ def test_special_entries_of_a_stranger_are_refused() -> None:
         {"kind": "device", "name": "last", "devmajor": 8},
         {"kind": "device", "name": "lost", "devmajor": 8},
     )
-    said = taken(raw, STRANGER)
-    assert "no known signer" in said
-    assert "(6): group/dev\\n, group/su, group/sg, ping, last and 1 more" in said
-    assert taken(raw) == ""
+    message = refusal(raw, STRANGER)
+    assert "no known signer" in message
+    assert "(6): group/dev\\n, group/su, group/sg, ping, last and 1 more" in message
+    assert refusal(raw) == ""
 
 
 def test_nothing_special_reaches_tar() -> None:
     """Issue 14: not even for the time until the item is refused."""
-    given = make({"name": "a"}, {"name": "su", "content": b"x", "mode": 0o4755}, {"name": "b"})
+    raw = make({"name": "a"}, {"name": "su", "content": b"x", "mode": 0o4755}, {"name": "b"})
     out = b""
     with contextlib.suppress(BackupError):
-        for chunk in archive_checks.check_archive(iter([given]), STRANGER):
+        for chunk in archive_checks.check_archive(iter([raw]), STRANGER):
             out += chunk
     with tarfile.open(fileobj=io.BytesIO(out + bytes(1024))) as archive:
         assert archive.getnames() == ["a", "b"]
@@ -52,8 +52,8 @@ def test_nothing_special_reaches_tar() -> None:
 
 def test_special_entries_count_only_where_they_are_wanted() -> None:
     raw = make({"name": "a/f"}, {"name": "su", "content": b"x", "mode": 0o4755})
-    wanted = archive_checks.Patterns(["/a"])
-    out = b"".join(archive_checks.check_archive(iter([raw]), STRANGER, selects=wanted))
+    patterns = archive_checks.Patterns(["/a"])
+    out = b"".join(archive_checks.check_archive(iter([raw]), STRANGER, selects=patterns))
     assert b"a/f" in out
     assert b"su\0" not in out
 
@@ -61,33 +61,33 @@ def test_special_entries_count_only_where_they_are_wanted() -> None:
 def test_an_ordinary_user_gets_the_rest() -> None:
     """They are left out and named anyway: it is no refusal."""
     raw = make({"name": "su", "content": b"x", "mode": 0o4755})
-    seen: list[tar_reader.Member] = []
-    for _ in archive_checks.check_archive(iter([raw]), USER, seen.append):
+    members: list[tar_reader.Member] = []
+    for _ in archive_checks.check_archive(iter([raw]), USER, members.append):
         pass
-    assert [(member.name, member.mode, bool(member.unsafe)) for member in seen] == [
+    assert [(member.name, member.mode, bool(member.unsafe)) for member in members] == [
         (b"su", 0o755, True)
     ]
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> System:
-    made = System(tmp_path_factory.mktemp("special"))
-    (made.source / "plain").write_text("x")
-    (made.source / "su").write_text("x")
-    (made.source / "su").chmod(0o4755)
-    fileset = execute("filesbackup", FILESET_INCLUDE=str(made.source))
-    made.configure(
+    new_system = System(tmp_path_factory.mktemp("special"))
+    (new_system.source / "plain").write_text("x")
+    (new_system.source / "su").write_text("x")
+    (new_system.source / "su").chmod(0o4755)
+    fileset = execute("filesbackup", FILESET_INCLUDE=str(new_system.source))
+    new_system.configure(
         {"A": fileset, "STORAGE_LOCAL": execute("storage", DESTINATION="local")}, STREAM="True"
     )
-    assert made.result()["exit_code"] == 0
-    return made
+    assert new_system.result()["exit_code"] == 0
+    return new_system
 
 
-def restored(system: System, out: Path, *words: str, code: int = 0) -> str:
+def restored(system: System, out: Path, *arguments: str, code: int = 0) -> str:
     """What a restore with these words says."""
     where = ("--restore", "latest", "--destination", str(out))
     store = ("--local-backup", str(system.store), "--hostname", "srv-test")
-    return system.restore_bare(*store, *words, *where, code=code)
+    return system.restore_bare(*store, *arguments, *where, code=code)
 
 
 def signer(system: System) -> tuple[str, str]:
@@ -121,10 +121,10 @@ def test_setuid_comes_back_with_the_word_and_from_a_known_signer(
     system: System, tmp_path: Path
 ) -> None:
     """Issue 14: an honest run is restored as before."""
-    for name, words in (
+    for name, arguments in (
         ("word", ("--allow-unsigned", "--allow-special")),
         ("known", signer(system)),
     ):
-        restored(system, tmp_path / name, *words)
+        restored(system, tmp_path / name, *arguments)
         back = tmp_path / name / "A" / system.source.relative_to("/") / "su"
         assert stat.S_IMODE(back.stat().st_mode) == 0o4755

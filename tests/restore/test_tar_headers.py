@@ -60,11 +60,11 @@ def plain_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     while data:
         digits, _, rest = data.partition(b" ")
         length = None if digits.startswith(b"0") else foreign.number(digits)
-        whole = data[: length or 0]
-        key, sign, value = rest[: len(whole) - len(digits) - 2].partition(b"=")
-        if length is None or length != len(whole) or length <= len(digits) + 1:
+        record = data[: length or 0]
+        key, sign, value = rest[: len(record) - len(digits) - 2].partition(b"=")
+        if length is None or length != len(record) or length <= len(digits) + 1:
             raise archive_errors.UnsafeArchiveError("corrupt archive: invalid extended header", "")
-        if whole[-1:] != b"\n" or not key or not sign or re.match(rb"[ \t]|.*[\0\n]", key, re.S):
+        if record[-1:] != b"\n" or not key or not sign or re.match(rb"[ \t]|.*[\0\n]", key, re.S):
             raise archive_errors.UnsafeArchiveError("corrupt archive: invalid extended header", "")
         yield key, value
         data = data[length:]
@@ -72,12 +72,12 @@ def plain_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def plain_clean(name: bytes) -> bytes:
     """Return a name without `.` and doubled slashes."""
-    words = name.split(b"/")
-    if name.startswith(b"/") or b".." in words or b"." in words[1:]:
+    segments = name.split(b"/")
+    if name.startswith(b"/") or b".." in segments or b"." in segments[1:]:
         raise archive_errors.UnsafeArchiveError("", "")
     if b"." not in name and b"//" not in name:
         return name
-    return b"/".join(word for word in words if word not in (b"", b"."))
+    return b"/".join(word for word in segments if word not in (b"", b"."))
 
 
 def test_the_numbers_of_headers_are_those_of_the_plain_form() -> None:
@@ -120,20 +120,22 @@ def test_the_records_of_an_extended_header_are_those_of_the_plain_form() -> None
 
 def test_the_times_of_headers_are_judged_as_by_the_plain_form() -> None:
     limit = (1 << 63) - 1
-    for whole in (0, 1, 10**18 - 1, 10**18, limit - 1, limit, limit + 1, 10**30):
+    for seconds in (0, 1, 10**18 - 1, 10**18, limit - 1, limit, limit + 1, 10**30):
         for sign in (b"", b"-", b"+", b" "):
             for fraction in (b"", b".", b".5", b".000000001", b".x", b"e1", b"\n"):
-                time = sign + b"%d" % whole + fraction
-                fits = whole < limit and sign in (b"", b"-") and fraction[:2] not in (b".x", b"e1")
+                time = sign + b"%d" % seconds + fraction
+                fits = (
+                    seconds < limit and sign in (b"", b"-") and fraction[:2] not in (b".x", b"e1")
+                )
                 block = bytes(136) + b"00000000000\0" + bytes(364)
-                found = outcome(tar_reader._check_times, block, {b"ctime": time}, b"m")
-                assert (found is None) == (fits and fraction != b"\n"), time
+                error = outcome(tar_reader._check_times, block, {b"ctime": time}, b"m")
+                assert (error is None) == (fits and fraction != b"\n"), time
 
 
 def test_names_are_cleaned_as_by_the_plain_form() -> None:
-    words = (b"", b".", b"..", b"a", b".a", b"a.", b"..a", b"a..", b"...", b"a.b", b"c")
+    segments = (b"", b".", b"..", b"a", b".a", b"a.", b"..a", b"a..", b"...", b"a.b", b"c")
     for _ in range(ROUNDS):
-        name = b"/".join(RANDOM.choices(words, k=RANDOM.randrange(1, 6))) or b"x"
+        name = b"/".join(RANDOM.choices(segments, k=RANDOM.randrange(1, 6))) or b"x"
         cleaned = outcome(archive_checks._clean, name, MEMBER, "name")
         expected = outcome(plain_clean, name)
         assert isinstance(cleaned, str) == isinstance(expected, str), name

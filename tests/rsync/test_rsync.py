@@ -26,8 +26,8 @@ def section(**commands: Any) -> dict[str, Any]:
 
 
 def arguments(command: object) -> list[str]:
-    given = {"ORIGIN_AND_TARGETS_PARAMS": json.dumps({"ONE": command})}
-    return options.fill(Options, given).commands["ONE"]
+    parameters = {"ORIGIN_AND_TARGETS_PARAMS": json.dumps({"ONE": command})}
+    return options.fill(Options, parameters).commands["ONE"]
 
 
 @pytest.mark.needs("rsync")
@@ -105,7 +105,7 @@ def test_a_snapshot_is_there_while_the_source_is_read(system: System, stream: st
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "expected"),
     [
         ("a 'b c' --rsh 'ssh -p 22' \"d\"", ["a", "b c", "--rsh", "ssh -p 22", "d"]),
         ("echo 'a | b' '$(id)' $HOME *", ["echo", "a | b", "$(id)", "$HOME", "*"]),
@@ -113,8 +113,8 @@ def test_a_snapshot_is_there_while_the_source_is_read(system: System, stream: st
         (["one word"], ["one", "word"]),
     ],
 )
-def test_a_command_line_is_split_without_a_shell(command: object, words: list[str]) -> None:
-    assert arguments(command) == words
+def test_a_command_line_is_split_without_a_shell(command: object, expected: list[str]) -> None:
+    assert arguments(command) == expected
 
 
 @pytest.mark.parametrize(

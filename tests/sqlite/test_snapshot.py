@@ -49,7 +49,7 @@ sys.stdin.read()
 """
 
 
-def made(path: Path, *statements: str, mode: str = "delete") -> Path:
+def make_database(path: Path, *statements: str, mode: str = "delete") -> Path:
     """A database with one table and what else is wanted."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(f"PRAGMA journal_mode={mode}")
@@ -107,7 +107,7 @@ def test_nothing_is_left_beside_an_idle_database(system: System, mode: str) -> N
     """Issue 11 B, SQLite: nothing left beside the database [33]."""
     folder = system.folder / "app"
     folder.mkdir()
-    path = made(folder / "app.db", mode=mode)
+    path = make_database(folder / "app.db", mode=mode)
     before = content(folder)
     configure(system, DATABASES=str(path))
     assert system.result()["exit_code"] == 0
@@ -120,7 +120,7 @@ def test_the_wal_of_a_living_application_stays_as_it_is(system: System) -> None:
     """Issue 11 B, SQLite: its rows are stored, its WAL is neither moved nor removed [33]."""
     folder = system.folder / "app"
     folder.mkdir()
-    path = made(folder / "app.db", mode="wal")
+    path = make_database(folder / "app.db", mode="wal")
     configure(system, DATABASES=str(path))
     with held(path, "INSERT INTO t VALUES (2, 2, x'')"):
         before = content(folder)
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_written(system: System) -> None:
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mount)], check=True)
     try:
-        path = made(mount / "app.db", mode="wal")
+        path = make_database(mount / "app.db", mode="wal")
         subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
         configure(system, DATABASES=str(path))
         assert system.result()["exit_code"] == 0
@@ -156,8 +156,11 @@ def test_a_hot_journal_is_rolled_back_in_the_copy(system: System) -> None:
     """Issue 11 B, SQLite: hot journals [16]; the journal itself is left to the application."""
     folder = system.folder / "app"
     folder.mkdir()
-    path = made(folder / "x.db", "INSERT INTO t (v) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL "
-                "SELECT i + 1 FROM n WHERE i < 30000) SELECT i FROM n")  # fmt: skip
+    path = make_database(
+        folder / "x.db",
+        "INSERT INTO t (v) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL "
+        "SELECT i + 1 FROM n WHERE i < 30000) SELECT i FROM n",
+    )
     hot = folder / "hot.db"
     with held(path, "PRAGMA cache_size=5", "BEGIN", "UPDATE t SET v = -1"):
         for ending in ("", "-journal"):
@@ -171,7 +174,7 @@ def test_a_hot_journal_is_rolled_back_in_the_copy(system: System) -> None:
 
 
 def test_a_journal_whose_writer_lives_is_not_rolled_back(tmp_path: Path) -> None:
-    path = made(tmp_path / "x.db")
+    path = make_database(tmp_path / "x.db")
     with held(path, "BEGIN", "UPDATE t SET v = 2"):
         assert (tmp_path / "x.db-journal").exists()
         assert copied(path, tmp_path).complaints == ()
@@ -186,7 +189,7 @@ def test_copies_under_a_busy_writer_are_of_one_moment(
 ) -> None:
     """Every transaction writes all rows: a copy never holds two numbers."""
     monkeypatch.setattr(snapshot, "_POLL", 0.001)  # it rarely leaves the database unlocked
-    path = made(tmp_path / "app.db", mode="wal" if mode == "wal" else "delete")
+    path = make_database(tmp_path / "app.db", mode="wal" if mode == "wal" else "delete")
     writer = subprocess.Popen([sys.executable, "-c", BUSY, str(path), mode])
     try:
         numbers = []
@@ -194,9 +197,9 @@ def test_copies_under_a_busy_writer_are_of_one_moment(
             time.sleep(0.02)
             assert copied(path, tmp_path).complaints == ()
             with contextlib.closing(sqlite3.connect(tmp_path / "copy")) as db:
-                found = db.execute("SELECT DISTINCT v FROM t ORDER BY k DESC LIMIT 9").fetchall()
-            numbers.append(found[0][0])
-            assert len(found) == 1
+                rows = db.execute("SELECT DISTINCT v FROM t ORDER BY k DESC LIMIT 9").fetchall()
+            numbers.append(rows[0][0])
+            assert len(rows) == 1
         assert writer.poll() is None
         assert len(set(numbers)) > 5
     finally:
@@ -207,8 +210,8 @@ def test_copies_under_a_busy_writer_are_of_one_moment(
 @pytest.mark.fault("SQLite: locked longer than LOCK_TIMEOUT", "exit 1, named; others are stored")
 def test_an_exclusive_lock(system: System) -> None:
     """Issue 11 B, SQLite: TIMEOUT has no say in SQLite's own waiting; ours ends by itself."""
-    free = made(system.folder / "free.db")
-    path = made(system.folder / "app.db")
+    free = make_database(system.folder / "free.db")
+    path = make_database(system.folder / "app.db")
     configure(system, DATABASES=[str(path), str(free)], LOCK_TIMEOUT="1s")
     with held(path, "BEGIN EXCLUSIVE"):
         tested = system.run("-t")
@@ -221,7 +224,7 @@ def test_an_exclusive_lock(system: System) -> None:
 
 @pytest.mark.fault("SQLite: a time limit while a lock is waited for", "the wait ends at once")
 def test_a_wait_for_a_lock_ends_with_its_task(tmp_path: Path) -> None:
-    path = made(tmp_path / "app.db")
+    path = make_database(tmp_path / "app.db")
     with held(path, "BEGIN EXCLUSIVE"), task.entered(task.Task()) as work:
         threading.Timer(0.1, work.stop, ("its time is over",)).start()
         with pytest.raises(task.StoppedError, match="its time is over"):
@@ -231,7 +234,7 @@ def test_a_wait_for_a_lock_ends_with_its_task(tmp_path: Path) -> None:
 def test_a_long_check_is_no_stall_and_ends_with_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = made(tmp_path / "app.db")
+    path = make_database(tmp_path / "app.db")
     monkeypatch.setattr(integrity, "_INSTRUCTIONS", 1)
     with task.entered(task.Task()) as work:
         work.moved = 0.0
@@ -263,7 +266,7 @@ def test_definitions_of_an_application(
     system: System, statements: tuple[str, ...], undefined: str
 ) -> None:
     """Issue 11 B, SQLite: a database whose collations only the application has is sound [14]."""
-    path = made(system.folder / "app.db", *statements)
+    path = make_database(system.folder / "app.db", *statements)
     configure(system, DATABASES=str(path))
     result = system.result()
     assert result["exit_code"] == 0, result
@@ -291,7 +294,7 @@ def test_rows_that_break_a_rule(
     system: System, statements: tuple[str, ...], complaint: str
 ) -> None:
     """Issue 11 B, SQLite: what the check says of rows is no corruption: stored, exit 3."""
-    path = made(system.folder / "app.db", *statements)
+    path = make_database(system.folder / "app.db", *statements)
     configure(system, DATABASES=str(path))
     result = system.result()
     assert result["exit_code"] == 3, result
@@ -306,16 +309,16 @@ def test_names_and_kinds_of_files(system: System, stream: str) -> None:
     folder.mkdir()
     names = ["a?b#c%20.db", "sp ace.db", "ü'\".db", "new\nline.db"]
     for name in names:
-        made(folder / name)
+        make_database(folder / name)
     (folder / "link.db").symlink_to(folder / names[1])
     (folder / "empty.db").touch()
     (folder / f"{names[1]}-journal").touch()
     configure(system, stream, DATABASES=[str(folder / "*")])
     result = system.result()
     assert result["exit_code"] == 0, result
-    found = {item["name"].rpartition("/")[2]: item for item in system.manifest()["items"]}
-    assert set(found) == {*names, "link.db", "empty.db"}
-    assert any("0 bytes" in note for note in found["empty.db"]["notes"])
+    items = {item["name"].rpartition("/")[2]: item for item in system.manifest()["items"]}
+    assert set(items) == {*names, "link.db", "empty.db"}
+    assert any("0 bytes" in note for note in items["empty.db"]["notes"])
     out = system.restored() / "SQLITE" / str(folder).lstrip("/")
     assert rows(out / "link.db") == rows(out / names[0]) == 1
     assert (out / "empty.db").stat().st_size == 0
@@ -324,7 +327,7 @@ def test_names_and_kinds_of_files(system: System, stream: str) -> None:
 @pytest.mark.fault("SQLite: one of several is missing or no file", "exit 1, named; others stored")
 def test_one_that_is_missing_does_not_cost_the_others(system: System) -> None:
     """Issue 11 A7's kin: a missing name, a folder, a FIFO, a link to nothing, a lone -wal."""
-    good = made(system.folder / "good.db")
+    good = make_database(system.folder / "good.db")
     bad = [system.folder / name for name in ("gone.db", "folder.db", "fifo.db", "dead.db", "x-wal")]
     bad[1].mkdir()
     os.mkfifo(bad[2])

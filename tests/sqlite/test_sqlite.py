@@ -33,14 +33,14 @@ while True:
 
 
 def configure(system: System, stream: str = "True", **parameters: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     section = {"ACTION": "load", "FROM": "sqlite", "FILENAME": "sqlite", "CLASS": "SQLiteBackup"}
     section["PARAMETERS"] = parameters  # type: ignore[assignment]
-    system.configure({"SQLITE": section, **whole}, STREAM=stream)
+    system.configure({"SQLITE": section, **sections}, STREAM=stream)
 
 
-def made(path: Path, wal: bool = True) -> Path:
+def make_database(path: Path, wal: bool = True) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as db:
         db.execute(f"PRAGMA journal_mode={'wal' if wal else 'delete'}")
@@ -61,8 +61,8 @@ def dump(path: Path) -> list[str]:
 @pytest.mark.parametrize("stream", ["True", "False"])
 def test_back_up_drop_restore_compare(tmp_path: Path, stream: str) -> None:
     system = System(tmp_path)
-    first = made(tmp_path / "app/fïrst one.db")
-    second = made(tmp_path / "app/second.db", wal=False)
+    first = make_database(tmp_path / "app/fïrst one.db")
+    second = make_database(tmp_path / "app/second.db", wal=False)
     before = dump(first), dump(second)
     configure(system, stream, DATABASES=[str(tmp_path / "app/*.db")])
     result = system.result()
@@ -82,7 +82,7 @@ def test_back_up_drop_restore_compare(tmp_path: Path, stream: str) -> None:
 def test_a_database_that_is_written_meanwhile(tmp_path: Path, wal: bool) -> None:
     """Each transaction writes two rows: a copy of one moment never holds half a pair."""
     system = System(tmp_path)
-    path = made(tmp_path / "app.db", wal=wal)
+    path = make_database(tmp_path / "app.db", wal=wal)
     configure(system, DATABASES=str(path))
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
     try:
@@ -102,8 +102,8 @@ def test_a_database_that_is_written_meanwhile(tmp_path: Path, wal: bool) -> None
 @pytest.mark.fault("a damaged SQLite database, or none", "exit 1, named; the others are stored")
 def test_what_is_no_database(tmp_path: Path) -> None:
     system = System(tmp_path)
-    good = made(tmp_path / "good.db")
-    damaged = made(tmp_path / "damaged.db", wal=False)
+    good = make_database(tmp_path / "good.db")
+    damaged = make_database(tmp_path / "damaged.db", wal=False)
     data = bytearray(damaged.read_bytes())
     data[8192:12288] = bytes(4096)
     damaged.write_bytes(data)
@@ -140,7 +140,7 @@ def test_bad_input(tmp_path: Path, names: str, says: str) -> None:
 
 def test_what_a_test_says(tmp_path: Path) -> None:
     system = System(tmp_path)
-    configure(system, DATABASES=str(made(tmp_path / "app.db")))
+    configure(system, DATABASES=str(make_database(tmp_path / "app.db")))
     done = system.run("-t")
     assert done.returncode == 0, done.stderr
     assert "app.db: " in done.stdout
@@ -151,20 +151,20 @@ def test_functions_of_the_schema_are_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
 ) -> None:
     """Issue 14 C: a view or constraint calls no function with effects outside of the database."""
-    called: list[int] = []
+    calls: list[int] = []
     path = tmp_path / "hostile.db"
     connect = sqlite3.connect
 
-    def with_function(*words: Any, **named: Any) -> sqlite3.Connection:
-        database: sqlite3.Connection = connect(*words, **named)
-        database.create_function("effect", 0, lambda: called.append(1), deterministic=True)
+    def with_function(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*arguments, **named)
+        database.create_function("effect", 0, lambda: calls.append(1), deterministic=True)
         return database
 
     monkeypatch.setattr(sqlite3, "connect", with_function)
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE t (a, b AS (effect()) CHECK (b IS NULL))")
         database.execute("INSERT INTO t VALUES (1)")
-        called.clear()
+        calls.clear()
         database.execute("CREATE VIEW v AS SELECT effect()")
         database.commit()
     item = StoredItem("SQLITE", "hostile.db", "sqlite", "", (), ())
@@ -174,4 +174,4 @@ def test_functions_of_the_schema_are_not_trusted(
     }
     with pytest.raises((sqlite3.Error, BackupError), match="unsafe use of effect"):
         checks[check]()
-    assert not called
+    assert not calls

@@ -46,8 +46,8 @@ def judged(good: list[Figures], **now: object) -> Verdict:
 def test_sizes_are_compared_with_the_median(
     good: list[int], size: int, suspicious: bool, grave: bool
 ) -> None:
-    found = judged(copies(*good), size=size)
-    assert (bool(found.suspicious), found.grave) == (suspicious, grave)
+    verdict = judged(copies(*good), size=size)
+    assert (bool(verdict.suspicious), verdict.grave) == (suspicious, grave)
 
 
 def test_one_large_day_in_each_week_is_as_usual() -> None:
@@ -63,8 +63,8 @@ def test_after_a_gap_the_last_copy_alone_counts() -> None:
 
 
 def test_growth_and_duration_are_named_and_no_more() -> None:
-    found = judged(copies(2 * MIB), size=21 * MIB)
-    assert found == Verdict(unusual=("21.00 MB, usually 2.00 MB",))
+    verdict = judged(copies(2 * MIB), size=21 * MIB)
+    assert verdict == Verdict(unusual=("21.00 MB, usually 2.00 MB",))
     slow = [Figures(NOW - timedelta(days=1), seconds=61.0)]
     assert judged(slow, seconds=310.0).unusual == ("5 min 10 s, usually 1 min 01 s",)
     assert judged(slow, seconds=1.0) == Verdict()
@@ -73,13 +73,13 @@ def test_growth_and_duration_are_named_and_no_more() -> None:
 
 def test_the_number_of_files_is_compared() -> None:
     past = [Figures(NOW - timedelta(days=1), 5 * MIB, count=1000)]
-    found = judged(past, size=5 * MIB, count=90)
-    assert found == Verdict(("files: 90, usually 1000",), grave=True)
+    verdict = judged(past, size=5 * MIB, count=90)
+    assert verdict == Verdict(("files: 90, usually 1000",), grave=True)
     assert judged(past, size=5 * MIB) == Verdict()  # not known now
     assert judged([Figures(NOW, count=19)], count=0) == Verdict()
     few = [Figures(NOW - timedelta(days=1), count=10)]
-    found = anomaly.judge(Figures(NOW, count=4), few, Thresholds(), Counted("items", 3))
-    assert found.suspicious == ("items: 4, usually 10",)
+    verdict = anomaly.judge(Figures(NOW, count=4), few, Thresholds(), Counted("items", 3))
+    assert verdict.suspicious == ("items: 4, usually 10",)
 
 
 def test_encrypted_files_do_not_compress() -> None:
@@ -87,9 +87,9 @@ def test_encrypted_files_do_not_compress() -> None:
     zstd = ("zstd", "age")
     past = [Figures(NOW - timedelta(days=1), 100 * MIB, 31 * MIB, stages=zstd)]
     assert judged(past, size=100 * MIB, stored=60 * MIB, stages=zstd) == Verdict()
-    found = judged(past, size=100 * MIB, stored=100 * MIB, stages=zstd)
-    assert "stored with 100% of its size, usually 31%" in found.suspicious[0]
-    assert not found.grave
+    verdict = judged(past, size=100 * MIB, stored=100 * MIB, stages=zstd)
+    assert "stored with 100% of its size, usually 31%" in verdict.suspicious[0]
+    assert not verdict.grave
     assert judged(past, size=100 * MIB, stored=2000, stages=zstd).suspicious  # zeros
     assert judged(past, size=100 * MIB, stored=100 * MIB, stages=("age",)) == Verdict()
     assert judged([], size=100 * MIB, stored=100 * MIB, stages=zstd) == Verdict()
@@ -116,8 +116,8 @@ def item(kind: str, *reasons: str, **facts: int) -> StoredItem:
 )
 def test_what_is_in_an_item_is_counted(kind: str, fact: str) -> None:
     now = figures.of_item(item(kind, **{fact: 7}), NOW)
-    found = figures.judge(item(kind), now, [Figures(NOW, count=100)], Thresholds())
-    assert found.suspicious == (f"{fact}: 7, usually 100",)
+    verdict = figures.judge(item(kind), now, [Figures(NOW, count=100)], Thresholds())
+    assert verdict.suspicious == (f"{fact}: 7, usually 100",)
 
 
 @pytest.mark.parametrize("kind", ["mysql-binlogs", "mysql-physical"])
@@ -129,14 +129,14 @@ def test_logs_and_increments_are_not_compared(kind: str) -> None:
 
 def test_what_the_operator_accepts_outdoes_the_run_until_it_agrees() -> None:
     """The machine that makes the runs may not know that another one has accepted them."""
-    known = Acceptance({"A": ["20260102_030000"]})
+    acceptance = Acceptance({"A": ["20260102_030000"]})
     bad, good = item("fileset", "small"), item("fileset")
-    assert known.refuses(bad)
-    assert not known.begins("A", "20260101_030000")
-    assert not known.begins("B", "20260103_030000")
-    assert known.begins("A", "20260103_030000")
-    assert not known.refuses(bad)
-    assert not known.begins("A", "20260104_030000")
-    assert not known.refuses(bad)
-    assert not known.refuses(good)
-    assert known.refuses(bad)
+    assert acceptance.refuses(bad)
+    assert not acceptance.begins("A", "20260101_030000")
+    assert not acceptance.begins("B", "20260103_030000")
+    assert acceptance.begins("A", "20260103_030000")
+    assert not acceptance.refuses(bad)
+    assert not acceptance.begins("A", "20260104_030000")
+    assert not acceptance.refuses(bad)
+    assert not acceptance.refuses(good)
+    assert acceptance.refuses(bad)

@@ -63,14 +63,14 @@ def recorded(folder: Path, items: int = 10, size: int = BIG, seconds: float = 10
 
 
 def judged(
-    found: AnomalyGuard,
+    anomalies: AnomalyGuard,
     *items: StoredItem,
     missing: frozenset[str] = frozenset(),
     seconds: float = 100.0,
     status: Status = Status.OK,
 ) -> list[str]:
     steps = [SectionResult("DB", "source", Result(status, ""), seconds)]
-    lines = found.judge(lambda _known: (), items, missing, steps).lines()
+    lines = anomalies.judge(lambda _known: (), items, missing, steps).lines()
     return [line.text for line in lines]
 
 
@@ -116,9 +116,9 @@ def test_python_without_sqlite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "sqlite3", None)
-    found = guard(tmp_path)
+    anomalies = guard(tmp_path)
     with caplog.at_level(logging.WARNING, "ncbackup"):
-        assert judged(found, item("db0", 1)) == []
+        assert judged(anomalies, item("db0", 1)) == []
     lines = [one.getMessage() for one in caplog.records if "SQLite" in one.getMessage()]
     assert len(lines) == 1
     assert "this run is not recorded" in lines[0]
@@ -132,7 +132,7 @@ def test_a_bug_of_the_guard_costs_no_run(tmp_path: Path, monkeypatch: pytest.Mon
     """What is stored gets its manifest; that it was not compared is a warning of the run."""
     recorded(tmp_path)
 
-    def broken(*_given: object, **_named: object) -> None:
+    def broken(*_arguments: object, **_named: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.setattr(run_history.RunHistory, "good", broken)

@@ -31,40 +31,40 @@ def item(run_id: str, section: str) -> Item:
 
 def stored(run_id: str, *sections: str, **fields: object) -> Manifest:
     items = tuple(item(run_id, section) for section in sections)
-    made = Manifest(HOST, run_id, "", "", "streamed", "ok", items, config_id="a")
-    return Manifest(**{**vars(made), **fields})
+    complete = Manifest(HOST, run_id, "", "", "streamed", "ok", items, config_id="a")
+    return Manifest(**{**vars(complete), **fields})
 
 
-def put(place: MemoryStore, run: Manifest, *, without: str = "") -> None:
+def put(memory: MemoryStore, run: Manifest, *, without: str = "") -> None:
     for one in run.items:
         if one.section != without:
-            store.store_object(place, f"{HOST}/{one.parts[0].name}", [b"data"])
-    store.store_object(place, f"{HOST}/{manifest.name_of(run.run_id)}", [run.to_json()])
+            store.store_object(memory, f"{HOST}/{one.parts[0].name}", [b"data"])
+    store.store_object(memory, f"{HOST}/{manifest.name_of(run.run_id)}", [run.to_json()])
 
 
-def catalog(place: MemoryStore, *, trusted: bool = True) -> Catalog:
-    return Catalog(place, HOST, Trust(everybody=trusted))
+def catalog(memory: MemoryStore, *, trusted: bool = True) -> Catalog:
+    return Catalog(memory, HOST, Trust(everybody=trusted))
 
 
-def note(place: MemoryStore, run_id: str, *labels: str) -> str:
-    return cleaned.note(place, HOST, run_id, catalog(place).notes.get(run_id, ()), labels)
+def note(memory: MemoryStore, run_id: str, *labels: str) -> str:
+    return cleaned.note(memory, HOST, run_id, catalog(memory).notes.get(run_id, ()), labels)
 
 
 def test_an_item_that_was_cleaned_away_is_not_missing() -> None:
-    place = MemoryStore()
-    put(place, stored(OLD, "A", "B"), without="B")
-    put(place, stored(NEW, "A", "B"))
-    assert note(place, OLD, "B") == f"{OLD}.cleaned-1.json"
-    assert note(place, OLD, "C") == f"{OLD}.cleaned-2.json"
-    found = catalog(place).claim(OLD).manifest
-    assert [one.label for one in found.items] == ["A"]
-    assert [one.label for one in found.cleaned] == ["B"]
-    run = readback.StoredRun(catalog(place), found)
-    assert readback.missing_parts(run, found.items) == []
-    assert b"cleaned" not in found.to_json()
-    first = next(iter(list_runs(catalog(place))))
+    memory = MemoryStore()
+    put(memory, stored(OLD, "A", "B"), without="B")
+    put(memory, stored(NEW, "A", "B"))
+    assert note(memory, OLD, "B") == f"{OLD}.cleaned-1.json"
+    assert note(memory, OLD, "C") == f"{OLD}.cleaned-2.json"
+    claimed = catalog(memory).claim(OLD).manifest
+    assert [one.label for one in claimed.items] == ["A"]
+    assert [one.label for one in claimed.cleaned] == ["B"]
+    run = readback.StoredRun(catalog(memory), claimed)
+    assert readback.missing_parts(run, claimed.items) == []
+    assert b"cleaned" not in claimed.to_json()
+    first = next(iter(list_runs(catalog(memory))))
     assert first.result == "ok, 1 item cleaned away"
-    assert catalog(place, trusted=False).claim(OLD).manifest.cleaned  # older than signing
+    assert catalog(memory, trusted=False).claim(OLD).manifest.cleaned  # older than signing
 
 
 @pytest.mark.parametrize(
@@ -82,74 +82,74 @@ def test_an_item_that_was_cleaned_away_is_not_missing() -> None:
 def test_a_note_is_believed_where_a_newer_run_replaces_the_item(
     newer: tuple[Manifest, ...], believed: bool
 ) -> None:
-    place = MemoryStore()
-    put(place, stored(OLD, "A", "B"), without="B")
+    memory = MemoryStore()
+    put(memory, stored(OLD, "A", "B"), without="B")
     for run in newer:
-        put(place, run)
-    note(place, OLD, "B")
-    found = catalog(place).claim(OLD).manifest
-    assert [one.label for one in found.cleaned] == ["B"] * believed
-    missing = readback.missing_parts(readback.StoredRun(catalog(place), found), found.items)
+        put(memory, run)
+    note(memory, OLD, "B")
+    claimed = catalog(memory).claim(OLD).manifest
+    assert [one.label for one in claimed.cleaned] == ["B"] * believed
+    missing = readback.missing_parts(readback.StoredRun(catalog(memory), claimed), claimed.items)
     assert bool(missing) is not believed
 
 
 def test_a_note_hides_nothing_that_is_there() -> None:
-    place = MemoryStore()
-    put(place, stored(OLD, "A", "B"))
-    put(place, stored(NEW, "A", "B"))
-    note(place, OLD, "A", "B")
-    assert not catalog(place).claim(OLD).manifest.cleaned
+    memory = MemoryStore()
+    put(memory, stored(OLD, "A", "B"))
+    put(memory, stored(NEW, "A", "B"))
+    note(memory, OLD, "A", "B")
+    assert not catalog(memory).claim(OLD).manifest.cleaned
 
 
 def test_a_run_that_lacks_parts_itself_replaces_nothing() -> None:
-    place = MemoryStore()
-    put(place, stored(OLD, "A", "B"), without="B")
-    put(place, stored(NEW, "A", "B"), without="B")
-    note(place, OLD, "B")
-    note(place, NEW, "B")
-    assert not catalog(place).claim(OLD).manifest.cleaned
-    assert not catalog(place).claim(NEW).manifest.cleaned
+    memory = MemoryStore()
+    put(memory, stored(OLD, "A", "B"), without="B")
+    put(memory, stored(NEW, "A", "B"), without="B")
+    note(memory, OLD, "B")
+    note(memory, NEW, "B")
+    assert not catalog(memory).claim(OLD).manifest.cleaned
+    assert not catalog(memory).claim(NEW).manifest.cleaned
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 2, "items": ["B"]}'])
 def test_an_invalid_note_says_nothing(content: bytes) -> None:
-    place = MemoryStore()
-    put(place, stored(OLD, "A", "B"), without="B")
-    put(place, stored(NEW, "A", "B"))
-    store.store_object(place, f"{HOST}/{cleaned.name_of(OLD, 1)}", [content])
-    assert not catalog(place).claim(OLD).manifest.cleaned
+    memory = MemoryStore()
+    put(memory, stored(OLD, "A", "B"), without="B")
+    put(memory, stored(NEW, "A", "B"))
+    store.store_object(memory, f"{HOST}/{cleaned.name_of(OLD, 1)}", [content])
+    assert not catalog(memory).claim(OLD).manifest.cleaned
 
 
 def test_a_pin_is_listed_and_removed() -> None:
-    place = MemoryStore()
-    put(place, stored(OLD, "A"))
-    cleaned.pin(place, HOST, OLD, "for the audit")
-    assert catalog(place).pinned == {OLD}
-    assert [one.result for one in list_runs(catalog(place))] == ["ok, pinned"]
-    cleaned.unpin(place, HOST, OLD)
-    assert catalog(place).pinned == frozenset()
+    memory = MemoryStore()
+    put(memory, stored(OLD, "A"))
+    cleaned.pin(memory, HOST, OLD, "for the audit")
+    assert catalog(memory).pinned == {OLD}
+    assert [one.result for one in list_runs(catalog(memory))] == ["ok, pinned"]
+    cleaned.unpin(memory, HOST, OLD)
+    assert catalog(memory).pinned == frozenset()
 
 
 def test_a_pin_that_stays_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = MemoryStore()
-    cleaned.pin(place, HOST, OLD, "")
-    monkeypatch.setattr(place, "remove", lambda _names: None)
+    memory = MemoryStore()
+    cleaned.pin(memory, HOST, OLD, "")
+    monkeypatch.setattr(memory, "remove", lambda _names: None)
     with pytest.raises(StoreError, match="could not be removed"):
-        cleaned.unpin(place, HOST, OLD)
+        cleaned.unpin(memory, HOST, OLD)
 
 
 def test_notes_and_pins_without_a_manifest_are_garbage_and_others_stay(tmp_path: Path) -> None:
-    place = MemoryStore()
-    put(place, stored(NEW, "A"))
+    memory = MemoryStore()
+    put(memory, stored(NEW, "A"))
     for run_id in (OLD, NEW):
-        cleaned.pin(place, HOST, run_id, "")
-        note(place, run_id, "A")
-    removed = leftovers.remove_crashed_runs(catalog(place), NEWEST, 0, ["A"])
+        cleaned.pin(memory, HOST, run_id, "")
+        note(memory, run_id, "A")
+    removed = leftovers.remove_crashed_runs(catalog(memory), NEWEST, 0, ["A"])
     assert sorted(removed) == [f"{HOST}/{OLD}.PINNED", f"{HOST}/{OLD}.cleaned-1.json"]
 
 
 @pytest.mark.parametrize("name", [f"{OLD}.PINNED", f"{OLD}.cleaned-1.json"])
 def test_no_part_is_called_like_a_note_or_a_pin(name: str) -> None:
-    given = json.loads(stored(NEW, "A", mode="staged").to_json())["items"]
-    given[0]["parts"][0]["name"] = name
-    assert "not the name of a part" in manifest_items.read(given, NEW, "staged")[0].problem
+    entries = json.loads(stored(NEW, "A", mode="staged").to_json())["items"]
+    entries[0]["parts"][0]["name"] = name
+    assert "not the name of a part" in manifest_items.read(entries, NEW, "staged")[0].problem

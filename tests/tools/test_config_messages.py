@@ -32,9 +32,9 @@ from tools.modules import options, registry
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    (made.source / "a").write_text("a")
-    return made
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("a")
+    return new_system
 
 
 def error(system: System, sections: dict[str, Any] | None = None, /, **general: Any) -> ConfigError:
@@ -60,9 +60,9 @@ def test_comments_of_other_languages_get_the_hint_of_ours(
 def test_a_key_beside_parameters_belongs_in_them(system: System) -> None:
     """Issue 11 E: not "did you mean FILENAME"."""
     section = {"ACTION": "execute", "NAME": "filesbackup", "FILESET_INCLUDE": "/srv"}
-    found = error(system, {"FILESET": section})
-    assert "FILESET.FILESET_INCLUDE: belongs in PARAMETERS" in str(found)
-    assert '"PARAMETERS": {"FILESET_INCLUDE": ...}' in found.hint
+    raised = error(system, {"FILESET": section})
+    assert "FILESET.FILESET_INCLUDE: belongs in PARAMETERS" in str(raised)
+    assert '"PARAMETERS": {"FILESET_INCLUDE": ...}' in raised.hint
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_keys_that_do_not_belong_in_general(
     system: System, key: str, value: str, says: str, hint: str
 ) -> None:
     """Issue 11 E: a key of a module is rejected, LOG_LEVEL is an option."""
-    found = error(system, **{key: value})
-    assert f"GENERAL.{key}: {says}" in str(found)
-    assert hint in found.hint
+    raised = error(system, **{key: value})
+    assert f"GENERAL.{key}: {says}" in str(raised)
+    assert hint in raised.hint
 
 
 @pytest.mark.parametrize("name", ["general", "General", "GENERAL1", "GENRAL"])
@@ -158,21 +158,21 @@ def test_a_path_with_a_space_in_a_text(system: System, value: str, says: str) ->
     for name in ("my docs", "my big docs"):
         (system.folder / name).mkdir()
     value = value.format(system.folder)
-    found = error(system, {"FILESET": execute("filesbackup", FILESET_INCLUDE=value)})
-    assert f"FILESET_INCLUDE: {value.removeprefix('/etc ')}" in str(found)
-    assert says in str(found)
-    assert 'Use a JSON list for paths with a space: ["/a", "/b c"].' in found.hint
-    whole = [str(system.folder / "my docs")]
+    raised = error(system, {"FILESET": execute("filesbackup", FILESET_INCLUDE=value)})
+    assert f"FILESET_INCLUDE: {value.removeprefix('/etc ')}" in str(raised)
+    assert says in str(raised)
+    assert 'Use a JSON list for paths with a space: ["/a", "/b c"].' in raised.hint
+    paths = [str(system.folder / "my docs")]
     system.configure(
-        {**system.full_sections(), "FILESET": execute("filesbackup", FILESET_INCLUDE=whole)}
+        {**system.full_sections(), "FILESET": execute("filesbackup", FILESET_INCLUDE=paths)}
     )
-    assert loading.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == whole
+    assert loading.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == paths
 
 
 def test_a_windows_path_is_shown_as_it_is_written(system: System) -> None:
     """Issue 11 E: backslashes are not doubled."""
-    found = error(system, {"FILESET": execute("filesbackup", FILESET_INCLUDE="C:\\Users")})
-    assert "FILESET_INCLUDE: C:\\Users: is a Windows path" in str(found)
+    raised = error(system, {"FILESET": execute("filesbackup", FILESET_INCLUDE="C:\\Users")})
+    assert "FILESET_INCLUDE: C:\\Users: is a Windows path" in str(raised)
 
 
 EMPTY: list[tuple[str, dict[str, Any]]] = [
@@ -196,19 +196,19 @@ def test_an_empty_value_never_means_a_default_that_is_not_empty(
     """Issue 11 E: a template that was not filled in must not back up /etc instead."""
     system.keygen()
     (key,) = parameters
-    found = error(system, {"A": execute(module, **parameters)})
-    assert f"A.PARAMETERS.{key}" in str(found)
-    assert found.hint
-    assert "/srv" not in str(found)
+    raised = error(system, {"A": execute(module, **parameters)})
+    assert f"A.PARAMETERS.{key}" in str(raised)
+    assert raised.hint
+    assert "/srv" not in str(raised)
 
 
 @pytest.mark.parametrize("value", ["", None])
 def test_empty_values_of_general(system: System, value: object) -> None:
     """Issue 11 E: an empty WORK_FOLDER must not mean /opt/backup."""
     for key in ("WORK_FOLDER", "LOG_FOLDER", "DISK_SPACE_THRESHOLD", "STREAM"):
-        found = error(system, **{key: value})
-        assert f"GENERAL.{key}: is empty" in str(found)
-        assert "remove the key to use the default (" in found.hint
+        raised = error(system, **{key: value})
+        assert f"GENERAL.{key}: is empty" in str(raised)
+        assert "remove the key to use the default (" in raised.hint
     address: dict[str, Any] = {"MESSAGE_CONFIG_COMMAND": value, "MESSAGE_CONFIG_METHOD": value}
     system.configure(system.full_sections(), **address, HOME_FOLDER=value, MAX_RUNTIME=value)
     loaded = loading.load(system.conf)
@@ -227,24 +227,24 @@ def test_values_that_are_empty_by_default_may_be_empty(system: System) -> None:
 
 def test_a_text_that_begins_with_a_bracket_is_a_json_list(system: System) -> None:
     """Issue 11 E: `[ab]` as a string."""
-    found = error(
+    raised = error(
         system, {"FILESET": execute("filesbackup", FILESET_INCLUDE="/etc", FILESET_EXCLUDE="[ab]")}
     )
-    assert "FILESET.PARAMETERS.FILESET_EXCLUDE" in str(found)
-    assert '["[ab]"]' in found.hint
+    assert "FILESET.PARAMETERS.FILESET_EXCLUDE" in str(raised)
+    assert '["[ab]"]' in raised.hint
 
 
 def test_a_work_folder_that_is_a_file(system: System) -> None:
     """Issue 11 E: it is a file, not a folder, and not a question of permissions."""
-    found = error(system, WORK_FOLDER=str(system.source / "a"))
-    assert f"GENERAL.WORK_FOLDER: {system.source}/a: not a directory" in str(found)
+    raised = error(system, WORK_FOLDER=str(system.source / "a"))
+    assert f"GENERAL.WORK_FOLDER: {system.source}/a: not a directory" in str(raised)
 
 
 def test_flat_and_stream_exclude_each_other(system: System) -> None:
     """Issue 11 E: it is a module of the user's own; the two keys do not go together."""
-    own = {**system.script("own", "true", stream="source"), "PARAMETERS_MODE": "flat"}
-    found = error(system, {"OWN": own}, STREAM="True")
-    assert "flat and STREAM exclude each other" in str(found)
+    section = {**system.script("own", "true", stream="source"), "PARAMETERS_MODE": "flat"}
+    raised = error(system, {"OWN": section}, STREAM="True")
+    assert "flat and STREAM exclude each other" in str(raised)
 
 
 @pytest.mark.parametrize("named", ["copy", "link to it"])
@@ -331,20 +331,20 @@ def test_what_t_finds_bad_names_file_line_and_key(system: System) -> None:
     assert done.returncode == 1
     lines = system.conf.read_text().splitlines()
     number = 1 + next(n for n, line in enumerate(lines) if "KEY_FILE" in line)
-    place = f"{system.conf}:{number}: ENCRYPTION.PARAMETERS.KEY_FILE: "
-    assert f"BAD  ENCRYPTION: {place}" in done.stderr
+    position = f"{system.conf}:{number}: ENCRYPTION.PARAMETERS.KEY_FILE: "
+    assert f"BAD  ENCRYPTION: {position}" in done.stderr
 
 
 @pytest.mark.needs("root")
-@pytest.mark.parametrize("place", ["missing", "there", "closed/missing"])
-def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: str) -> None:
+@pytest.mark.parametrize("folder_name", ["missing", "there", "closed/missing"])
+def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, folder_name: str) -> None:
     """Issue 11 E: the first contact: key and command, not `[Errno 13]`, in -r and in -t."""
     for folder in (system.folder, *list(system.folder.parents)[:-2]):
         folder.chmod(0o755)
-    system.work = system.folder / place
+    system.work = system.folder / folder_name
     system.configure(system.full_sections(), WORK_FOLDER=str(system.work))
     loaded = loading.load(system.conf)
-    exists = place == "there"
+    exists = folder_name == "there"
     if exists:
         system.work.mkdir(mode=0o755)
     (system.folder / "closed").mkdir(mode=0o700)
@@ -355,7 +355,9 @@ def test_a_work_folder_that_an_ordinary_user_cannot_make(system: System, place: 
     finally:
         os.seteuid(0)
     assert outcome.status is Status.FAILED
-    assert outcome.message.startswith(f"WORK_FOLDER: {system.folder / place.partition('/')[0]}")
+    assert outcome.message.startswith(
+        f"WORK_FOLDER: {system.folder / folder_name.partition('/')[0]}"
+    )
     assert outcome.message.endswith(": permission denied")
     command = f"As root, create it: install -d -o nobody -m 0700 {system.work};"
     assert (command in outcome.hint) is not exists
@@ -385,10 +387,10 @@ def test_the_command_line_explains_its_options() -> None:
     """Issue 11 E: `--only` and `--skip` have help texts."""
     command = [sys.executable, str(project.ROOT / "backup.py"), "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    words = " ".join(text.split())
-    assert "--only SECTION run only this section (repeatable)" in words
-    assert "--skip SECTION leave out this section (repeatable)" in words
-    assert "--migrate OLD.json" in words
+    plain_text = " ".join(text.split())
+    assert "--only SECTION run only this section (repeatable)" in plain_text
+    assert "--skip SECTION leave out this section (repeatable)" in plain_text
+    assert "--migrate OLD.json" in plain_text
 
 
 SHAPES: tuple[Any, ...] = (
@@ -446,7 +448,7 @@ def test_no_error_shows_the_value_of_a_key_that_may_hold_a_secret(
 
 def test_other_keys_show_no_address_and_no_login_that_were_put_there(tmp_path: Path) -> None:
     hook = "https://hooks.example/T0KEN"
-    for key, value, shown in (
+    for key, value, secret_free in (
         ("TO", hook, "'https://hooks.example/***'"),
         ("SMTP_HOST", "smtp://me:hunter2@mx", "'smtp://***@mx'"),
         ("SMTP_HOST", "me:hunter2@mx", "'***@mx'"),
@@ -457,7 +459,7 @@ def test_other_keys_show_no_address_and_no_login_that_were_put_there(tmp_path: P
         channel = {"TYPE": "email", "TO": "a@b", "FROM": "c@d", key: value}
         (tmp_path / "c.json").write_text(json.dumps({"NOTIFY": {"it": channel}}))
         _, errors = notify.take(Files(insecure=True).merged(tmp_path / "c.json"), [])
-        assert [shown in str(error) for error in errors] == [True], key
+        assert [secret_free in str(error) for error in errors] == [True], key
         assert "hunter2" not in str(errors)
 
 

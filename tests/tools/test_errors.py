@@ -81,9 +81,9 @@ def test_a_user_without_processes_left_gets_one_line(system: System) -> None:
     system.configure(system.full_sections(), STREAM="True")
     for folder in system.folder.parents:
         folder.chmod(folder.stat().st_mode | 0o055)
-    words = ["tools.commands.backup", "-r", "--insecure-permissions", "-c", str(system.conf)]
+    arguments = ["tools.commands.backup", "-r", "--insecure-permissions", "-c", str(system.conf)]
     done = subprocess.run(
-        [sys.executable, "-c", TWICE, str(ROOT), *words],
+        [sys.executable, "-c", TWICE, str(ROOT), *arguments],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -101,7 +101,7 @@ def test_a_failed_item_keeps_no_memory() -> None:
         raise OSError(5, "Input/output error", "/a")
 
     chunk = Chunk()
-    gone = weakref.ref(chunk)
+    reference = weakref.ref(chunk)
     run = streamed.Streamed((), cast("Any", None))
     source = workers.SourceState(cast("Any", SimpleNamespace(name="S")), cast("Any", None))
     job = workers.Job(source, cast("Any", SimpleNamespace(name="i")))
@@ -111,22 +111,22 @@ def test_a_failed_item_keeps_no_memory() -> None:
         run._record_loss(job, error)
     del chunk
     gc.collect()
-    assert gone() is None
+    assert reference() is None
     assert [str(error) for _, error in source.errors] == ["/a: input/output error"]
 
 
 LOOPS = {"WORK_FOLDER": "-r", "LOCAL_BACKUP": "-t", "LOG_FOLDER": "-r", "HOME_FOLDER": "-n"}
 
 
-@pytest.mark.parametrize(("key", "words"), LOOPS.items())
+@pytest.mark.parametrize(("key", "option"), LOOPS.items())
 @pytest.mark.fault("a symbolic link in a path of the config leads to itself", "one line")
-def test_a_link_that_leads_to_itself_is_one_line(system: System, key: str, words: str) -> None:
+def test_a_link_that_leads_to_itself_is_one_line(system: System, key: str, option: str) -> None:
     """Issue 13 A6: Path.resolve raises RuntimeError before Python 3.13."""
     loop = system.folder / "loop"
     loop.symlink_to("loop")
     assert resolved(loop) == loop
     system.configure(system.full_sections(), STREAM="False", **{key: f"{loop}/x"})
-    done = system.run(words)
+    done = system.run(option)
     assert "Traceback" not in done.stderr
     assert done.returncode in ((3,) if key == "LOG_FOLDER" else (1, 2))  # source/ is empty
 
@@ -173,9 +173,9 @@ def test_a_full_work_folder_is_named(system: System) -> None:
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("no mount here")
     try:
-        for kept in (0, 8192):  # bytes that are left: at the start, and in a section
+        for free in (0, 8192):  # bytes that are left: at the start, and in a section
             filler = system.work / "filler"
-            filler.write_bytes(b"x" * (65536 - kept - 4096 * 2)) if kept else _fill(filler)
+            filler.write_bytes(b"x" * (65536 - free - 4096 * 2)) if free else _fill(filler)
             system.configure(system.full_sections(), STREAM="False")
             done = system.run("-r")
             assert done.returncode == 1

@@ -40,12 +40,12 @@ EXAMPLES = (
 )  # fmt: skip
 
 
-def item(kind: str, given: dict[str, Any]) -> Item:
-    return Item("X", "3306/shop", kind, "", (), (PART,), facts=given)
+def item(kind: str, facts: dict[str, Any]) -> Item:
+    return Item("X", "3306/shop", kind, "", (), (PART,), facts=facts)
 
 
-def check(kind: str, given: dict[str, Any]) -> None:
-    registry.kind(kind).facts.of(item(kind, given))
+def check(kind: str, facts: dict[str, Any]) -> None:
+    registry.kind(kind).facts.of(item(kind, facts))
 
 
 def test_every_kind_of_item_has_facts_of_its_own() -> None:
@@ -64,16 +64,16 @@ def test_version_1_of_the_manifest_has_texts() -> None:
         "until": "2026-01-01 03:00:00", "created": "1767236400 1767236401",
         "encrypted": "bin.000001 bin.000002", "anew": "yes",
     }  # fmt: skip
-    found = BinlogFacts.of(item("mysql-binlogs", old))
-    assert (found.last_size, found.anew) == (123, True)
-    assert found.created == (1767236400, 1767236401)
-    assert found.encrypted == ("bin.000001", "bin.000002")
-    assert found.to_json()["last_size"] == 123
+    facts = BinlogFacts.of(item("mysql-binlogs", old))
+    assert (facts.last_size, facts.anew) == (123, True)
+    assert facts.created == (1767236400, 1767236401)
+    assert facts.encrypted == ("bin.000001", "bin.000002")
+    assert facts.to_json()["last_size"] == 123
 
 
 @pytest.mark.fault("a fact of an item that is unknown, missing or ill-typed", "named, exit 1")
 @pytest.mark.parametrize(
-    ("kind", "given", "names"),
+    ("kind", "facts", "names"),
     [
         ("mysql", {"sever": "8"}, "sever is unknown"),
         ("mysql", {"server": 8}, "server is not a text"),
@@ -90,9 +90,9 @@ def test_version_1_of_the_manifest_has_texts() -> None:
         ("mongo", {"documents": None}, "documents is not a number"),
     ],
 )
-def test_a_wrong_fact_is_named(kind: str, given: dict[str, Any], names: str) -> None:
+def test_a_wrong_fact_is_named(kind: str, facts: dict[str, Any], names: str) -> None:
     with pytest.raises(ManifestError, match=f"X/3306/shop: invalid fact in the manifest: {names}"):
-        check(kind, given)
+        check(kind, facts)
 
 
 JSON = st.recursive(
@@ -105,13 +105,13 @@ JSON = st.recursive(
 @given(st.sampled_from(sorted(registry.KINDS)), st.data())
 def test_any_facts_are_read_or_rejected(kind: str, data: st.DataObject) -> None:
     names = [one.name for one in dataclasses.fields(registry.kind(kind).facts)] or ["x"]
-    given = data.draw(st.dictionaries(st.sampled_from(names), JSON))
-    said = ""
+    facts = data.draw(st.dictionaries(st.sampled_from(names), JSON))
+    message = ""
     try:
-        check(kind, given)
+        check(kind, facts)
     except ManifestError as error:
-        said = str(error)
-    assert not said or "invalid fact in the manifest" in said
+        message = str(error)
+    assert not message or "invalid fact in the manifest" in message
 
 
 def test_what_a_user_defined_source_says_is_kept() -> None:
@@ -121,8 +121,8 @@ def test_what_a_user_defined_source_says_is_kept() -> None:
 
 def test_a_manifest_of_version_1_has_base_as_a_fact() -> None:
     base = "20260101_030000"
-    made = manifest.Manifest("h", "20260102_030000", "", "", "streamed", "ok", ())
-    old = json.loads(made.to_json())
+    newest = manifest.Manifest("h", "20260102_030000", "", "", "streamed", "ok", ())
+    old = json.loads(newest.to_json())
     part = {"name": "20260102_030000.X.3306.000", "size": 1, "sha256": "0" * 64}
     one = {
         "section": "X", "name": "3306", "kind": "mysql-physical", "ending": "", "stages": [],
@@ -130,9 +130,9 @@ def test_a_manifest_of_version_1_has_base_as_a_fact() -> None:
         "facts": {"to_lsn": "99", "base": base, "run": "20260102_030000", "full": base},
     }  # fmt: skip
     raw = json.dumps({**old, "version": 1, "base": base, "items": [one]}).encode()
-    found = manifest.read(raw, "x")
-    assert found.base == base
-    assert found.items[0].base == base
-    assert PhysicalFacts.of(found.items[0]).to_lsn == 99
-    new = json.loads(found.to_json())
+    current = manifest.read(raw, "x")
+    assert current.base == base
+    assert current.items[0].base == base
+    assert PhysicalFacts.of(current.items[0]).to_lsn == 99
+    new = json.loads(current.to_json())
     assert (new["version"], "base" in new, new["items"][0]["base"]) == (2, False, base)

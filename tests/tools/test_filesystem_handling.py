@@ -135,8 +135,8 @@ def test_why_a_folder_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "broken").symlink_to(tmp_path / "gone")
     missing = filesystem_handling.missing_folder
-    place = tmp_path / "a b/c"
-    assert missing(place) == (f"{place}: no such directory", f"Create it: mkdir -p '{place}'")
+    folder = tmp_path / "a b/c"
+    assert missing(folder) == (f"{folder}: no such directory", f"Create it: mkdir -p '{folder}'")
     for path in (tmp_path / "file", tmp_path / "file/a/b"):
         problem, hint = missing(path)
         assert problem == f"{tmp_path}/file: not a directory"

@@ -31,20 +31,20 @@ def test_what_sections_have_in_common_is_one_line() -> None:
         ("good", Line("A", "good")),
         ("good", Line("B", "good")),
     ]
-    found = finding.merged(lines)
-    assert [(line.section, line.also) for line in found] == [
+    output_lines = finding.merged(lines)
+    assert [(line.section, line.also) for line in output_lines] == [
         *[("A", ("B",)), ("B", ()), ("C", ()), ("A", ()), ("B", ())]
     ]
-    assert finding.rendered(found[0]) == ["BAD  A, B: a.json:1: same", "     hint: hint"]
+    assert finding.rendered(output_lines[0]) == ["BAD  A, B: a.json:1: same", "     hint: hint"]
 
 
 def test_a_hostile_server_gives_a_bounded_list() -> None:
     lines = [Line("A", "x" * 10_000, Level.BAD, "y" * 10_000, "z" * 10_000)] * 1_000
-    found = finding.sorted_lines([*lines, Line("B", "last", Level.WARN)])
-    assert len(found) == 102
-    assert found[100].text == "900 more lines of this kind"
-    assert len("".join(finding.rendered(found[0]))) < 5_000
-    assert not found[0].fix  # the beginning of a command is another command
+    output_lines = finding.sorted_lines([*lines, Line("B", "last", Level.WARN)])
+    assert len(output_lines) == 102
+    assert output_lines[100].text == "900 more lines of this kind"
+    assert len("".join(finding.rendered(output_lines[0]))) < 5_000
+    assert not output_lines[0].fix  # the beginning of a command is another command
     many = Line("A", "text", Level.BAD, also=tuple(f"S{number}" for number in range(500)))
     assert len(finding.rendered(many)[0]) < 200
 

@@ -79,8 +79,8 @@ def test_control_characters_are_escaped_as_in_names_of_tar() -> None:
 def test_lines_are_masked_before_they_are_cut() -> None:
     masking.add("hunter2-foreign")
     assert foreign.line("tab\tpassword hunter2-foreign\nx") == "tab\tpassword ***\\nx"
-    shown = foreign.line("x" * (foreign.MAX_LINE - 5) + "hunter2-foreign")
-    assert "hunter" not in shown
+    line = foreign.line("x" * (foreign.MAX_LINE - 5) + "hunter2-foreign")
+    assert "hunter" not in line
     long = foreign.line("y" * 1_000_000)
     assert len(long) <= foreign.MAX_LINE
     assert long.endswith("(991858 more characters)")
@@ -89,14 +89,19 @@ def test_lines_are_masked_before_they_are_cut() -> None:
     assert foreign.line(control) == control
 
 
+def test_an_argument_of_a_command_that_is_shown_is_safe_to_paste() -> None:
+    assert foreign.argument("MYSQL/3306/shop") == "MYSQL/3306/shop"
+    assert foreign.argument("A/$(id); it's\n") == """'A/$(id); it'"'"'s\\n'"""
+
+
 def test_lists_and_paragraphs_are_bounded() -> None:
-    shown = foreign.listing(f"w{n}\x1b" for n in range(20_000))
-    assert len(shown) == foreign.MAX_LINES
-    assert (shown[0], shown[-1]) == ("w0\\x1b", "(19001 more)")
+    lines = foreign.listing(f"w{n}\x1b" for n in range(20_000))
+    assert len(lines) == foreign.MAX_LINES
+    assert (lines[0], lines[-1]) == ("w0\\x1b", "(19001 more)")
     text = foreign.paragraph("a\n" * 5000)
     assert text.endswith("a\n(4901 more lines)")
     assert foreign.paragraph(text) == text
-    assert foreign.listing(shown) == shown
+    assert foreign.listing(lines) == lines
 
 
 def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:

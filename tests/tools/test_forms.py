@@ -52,14 +52,14 @@ def stored(
     return pipeline.store_item(item, "SECTION", [FLIP], targets, where), targets
 
 
-def names(place: Store) -> list[str]:
-    return [entry.name for entry in place.entries(FOLDER)]
+def names(store: Store) -> list[str]:
+    return [entry.name for entry in store.entries(FOLDER)]
 
 
-def back(item: StoredItem, place: Store) -> bytes:
+def back(item: StoredItem, store: Store) -> bytes:
     kind = forms.of(item.form)
     kind.check(item)
-    return b"".join(kind.read(item, lambda part: form.read_object(place, FOLDER, part), UNDO))
+    return b"".join(kind.read(item, lambda part: form.read_object(store, FOLDER, part), UNDO))
 
 
 def test_an_item_is_cut_into_parts_and_comes_back() -> None:
@@ -67,9 +67,9 @@ def test_an_item_is_cut_into_parts_and_comes_back() -> None:
     done, targets = stored(stores)
     expected = [f"20260101_000000.SECTION.bin.flip.{n:03}" for n in range(6)]
     assert [part.name for part in done.item.parts] == expected
-    for place in stores:
-        assert names(place) == [f"{FOLDER}/{name}" for name in expected]
-        assert back(done.item, place) == CONTENT
+    for store in stores:
+        assert names(store) == [f"{FOLDER}/{name}" for name in expected]
+        assert back(done.item, store) == CONTENT
     parts = forms.of("parts")
     assert list(parts.needed(done.item, no_object)) == list(done.item.parts)
     assert parts.size(done.item) == len(CONTENT)
@@ -176,14 +176,14 @@ def test_no_store_is_left() -> None:
 def test_an_object_that_is_not_what_was_stored(
     change: Callable[[bytes], bytes], error: type[Exception]
 ) -> None:
-    place = MemoryStore()
-    done, _ = stored([place])
+    store = MemoryStore()
+    done, _ = stored([store])
     name = f"{FOLDER}/{done.item.parts[2].name}"
-    content = place.objects.read(name)
-    place.remove([name])
-    place.objects.create(name, change(content))
+    content = store.objects.read(name)
+    store.remove([name])
+    store.objects.create(name, change(content))
     with pytest.raises(error, match=r"flip\.002"):
-        back(done.item, place)
+        back(done.item, store)
 
 
 def test_an_item_without_parts_is_no_item() -> None:
@@ -263,29 +263,29 @@ def test_a_second_form_is_a_second_row(listed: str) -> None:
     done, _ = stored(stores, name=listed)
     assert done.item.form == "listed"
     assert len(done.item.parts) == 53
-    for place in stores:
-        assert back(done.item, place) == CONTENT
+    for store in stores:
+        assert back(done.item, store) == CONTENT
 
 
 def test_a_run_may_need_objects_of_an_earlier_run(listed: str) -> None:
     """As chunks will: its manifest names a list, and the list names the rest."""
-    place = MemoryStore()
-    earlier, _ = stored([place], name=listed)
+    store = MemoryStore()
+    earlier, _ = stored([store], name=listed)
     item = dataclasses.replace(earlier.item, parts=())
     times = ("2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z")
     run = Manifest(FOLDER, "20260102_000000", *times, "streamed", "ok", (item,))
-    markers.publish_manifest(Catalog(place, FOLDER, EVERYBODY), run, None)
-    catalog = Catalog(place, FOLDER, EVERYBODY)
-    sheet = b"".join(place.get(f"{FOLDER}/{run.run_id}{manifest.RECOVERY}")).decode()
+    markers.publish_manifest(Catalog(store, FOLDER, EVERYBODY), run, None)
+    catalog = Catalog(store, FOLDER, EVERYBODY)
+    sheet = b"".join(store.get(f"{FOLDER}/{run.run_id}{manifest.RECOVERY}")).decode()
     assert "xargs -a 20260101_000000.SECTION.list cat" in sheet
-    found = readback.StoredRun(catalog, catalog.manifest(run.run_id))
-    (item,) = found.manifest.items
-    assert b"".join(readback.read_item(found, item, UNDO, lambda _size: None)) == CONTENT
-    assert sum(len(chunk) for chunk in readback.read_parts(found, item)) > len(CONTENT)
-    assert readback.missing_parts(found, [item]) == []
-    place.remove([f"{FOLDER}/{earlier.item.parts[7].name}"])
-    found = dataclasses.replace(found, catalog=Catalog(place, FOLDER, EVERYBODY))
-    (line,) = readback.missing_parts(found, [item])
+    stored_run = readback.StoredRun(catalog, catalog.manifest(run.run_id))
+    (item,) = stored_run.manifest.items
+    assert b"".join(readback.read_item(stored_run, item, UNDO, lambda _size: None)) == CONTENT
+    assert sum(len(chunk) for chunk in readback.read_parts(stored_run, item)) > len(CONTENT)
+    assert readback.missing_parts(stored_run, [item]) == []
+    store.remove([f"{FOLDER}/{earlier.item.parts[7].name}"])
+    stored_run = dataclasses.replace(stored_run, catalog=Catalog(store, FOLDER, EVERYBODY))
+    (line,) = readback.missing_parts(stored_run, [item])
     assert line.endswith("00007.piece: no such part")
     with pytest.raises(StoreError, match=r"00007\.piece: no such part"):
-        markers.publish_manifest(Catalog(place, FOLDER, EVERYBODY), run, None)
+        markers.publish_manifest(Catalog(store, FOLDER, EVERYBODY), run, None)

@@ -30,13 +30,13 @@ def general(folder: Path, **more: object) -> General:
     return dataclasses.replace(base, **more)  # type: ignore[arg-type]
 
 
-def found(settings: General, folder: Path) -> list[Finding]:
+def findings(settings: General, folder: Path) -> list[Finding]:
     config = Config(folder / "conf.json", settings, {}, ())
     return [one for one in general_checks.tested(config) if guard.ROOT_ALLOWED not in one.text]
 
 
 def problems(settings: General, folder: Path) -> list[Finding]:
-    return [one for one in found(settings, folder) if one.level is not Level.OK]
+    return [one for one in findings(settings, folder) if one.level is not Level.OK]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def signed(tmp_path: Path) -> General:
 
 def test_a_good_system_has_no_finding(signed: General, tmp_path: Path) -> None:
     assert problems(signed, tmp_path) == []
-    texts = [one.text for one in found(signed, tmp_path)]
+    texts = [one.text for one in findings(signed, tmp_path)]
     assert any("the signer is: srv namespaces=" in text for text in texts)
 
 
@@ -82,10 +82,10 @@ def test_a_key_file_that_names_the_signer_for_another_host(
 
 
 def test_a_signer_that_a_restore_would_not_trust(signed: General, tmp_path: Path) -> None:
-    own = writer_key.allowed_signer("srv", writer_key.read(signed.writer_key).public)
+    our_line = writer_key.allowed_signer("srv", writer_key.read(signed.writer_key).public)
     listed = tmp_path / "signers"
     settings = dataclasses.replace(signed, signers=listed)
-    listed.write_text(own.replace("namespaces", 'valid-before="20200101",namespaces') + "\n")
+    listed.write_text(our_line.replace("namespaces", 'valid-before="20200101",namespaces') + "\n")
     (finding,) = problems(settings, tmp_path)
     assert finding.level is Level.BAD
     assert "a restore would not trust the next run" in finding.text
@@ -93,8 +93,8 @@ def test_a_signer_that_a_restore_would_not_trust(signed: General, tmp_path: Path
     other = writer_key.allowed_signer("srv", writer_key.read(tmp_path / "other.key").public)
     listed.write_text(other + "\n")
     (finding,) = problems(settings, tmp_path)
-    assert (finding.level, own in finding.hint) == (Level.WARN, True)
-    listed.write_text(own + "\n")
+    assert (finding.level, our_line in finding.hint) == (Level.WARN, True)
+    listed.write_text(our_line + "\n")
     assert problems(settings, tmp_path) == []
 
 

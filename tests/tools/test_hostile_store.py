@@ -60,33 +60,33 @@ class Signing:
     def __init__(self, folder: Path) -> None:
         self.line = writer_key.create(folder / "writer.key", HOST)
         self.key = writer_key.read(folder / "writer.key")
-        self.place = LocalStore(folder / "store")
+        self.local = LocalStore(folder / "store")
         self.folder = folder / "store" / HOST
         self.folder.mkdir(parents=True)
         self.trust = Trust(Signers(tuple(signers.of_text(self.line, "test"))))
 
     @property
     def catalog(self) -> Catalog:
-        return Catalog(self.place, HOST, self.trust)
+        return Catalog(self.local, HOST, self.trust)
 
     def add(self, run_id: str, *, signed: bool = True, **fields: Any) -> Manifest:
         """Store a run."""
         part = Part(f"{run_id}.FILESET.tar.000", 4, hashlib.sha256(b"data").hexdigest())
         item = StoredItem("FILESET", "", "fileset", ".tar", (), (part,), 4, part.sha256)
         start = "2026-01-01T03:00:00Z"
-        made = Manifest(HOST, run_id, start, start, "streamed", "ok", (item,), config_id="a")
-        made = Manifest(**{**vars(made), **fields})
+        complete = Manifest(HOST, run_id, start, start, "streamed", "ok", (item,), config_id="a")
+        complete = Manifest(**{**vars(complete), **fields})
         (self.folder / part.name).write_bytes(b"data")
         path = self.folder / manifest.name_of(run_id)
-        path.write_bytes(made.to_json())
+        path.write_bytes(complete.to_json())
         if signed:
             signature = self.key.sign(path.read_bytes())
             path.with_name(path.name + trust.ENDING).write_bytes(signature)
-        return made
+        return complete
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Signing:
+def signing(tmp_path: Path) -> Signing:
     return Signing(tmp_path)
 
 
@@ -109,29 +109,29 @@ class Endless(LocalStore):
             yield bytes(CHUNK)
 
 
-def of_manifest(made: Signing, place: Endless) -> None:
+def of_manifest(signing: Signing, endless: Endless) -> None:
     with pytest.raises(ManifestError, match="and not read"):
-        Catalog(place, HOST, made.trust).manifest(RUN)
+        Catalog(endless, HOST, signing.trust).manifest(RUN)
 
 
-def of_signature(made: Signing, place: Endless) -> None:
+def of_signature(signing: Signing, endless: Endless) -> None:
     with pytest.raises(ManifestError, match="not an SSH signature"):
-        Catalog(place, HOST, made.trust).manifest(RUN)
+        Catalog(endless, HOST, signing.trust).manifest(RUN)
 
 
-def of_sheet(made: Signing, place: Endless) -> None:
-    runs = Catalog(place, HOST, made.trust)
+def of_sheet(signing: Signing, endless: Endless) -> None:
+    runs = Catalog(endless, HOST, signing.trust)
     assert "was altered" in readback.sheet_problem(StoredRun(runs, runs.manifest(RUN)))
 
 
-def of_marker(_made: Signing, place: Endless) -> None:
-    assert not liveness.has_ended(place, StoreEntry(f"{HOST}/{RUN}.UNFINISHED", 1, 5.0))
-    assert not liveness.has_ended(place, StoreEntry(f"{HOST}/{RUN}.UNFINISHED", 1, -1e9))
+def of_marker(_signing: Signing, endless: Endless) -> None:
+    assert not liveness.has_ended(endless, StoreEntry(f"{HOST}/{RUN}.UNFINISHED", 1, 5.0))
+    assert not liveness.has_ended(endless, StoreEntry(f"{HOST}/{RUN}.UNFINISHED", 1, -1e9))
 
 
-def of_identity(_made: Signing, place: Endless) -> None:
+def of_identity(_signing: Signing, endless: Endless) -> None:
     with pytest.raises(StoreError, match="not a store marker"):
-        store_identity.inspect(place, HOST, "key")
+        store_identity.inspect(endless, HOST, "key")
 
 
 @pytest.mark.fault("an object that grows for ever in a store", "one line; little of it is read")
@@ -146,36 +146,36 @@ def of_identity(_made: Signing, place: Endless) -> None:
     ],
 )
 def test_an_object_without_an_end(
-    made: Signing,
+    signing: Signing,
     monkeypatch: pytest.MonkeyPatch,
     ending: str,
     read: Callable[[Signing, Endless], None],
 ) -> None:
     monkeypatch.setattr(manifest, "MAX_BYTES", 100 * CHUNK)
     monkeypatch.setattr(readback, "_MAX_SHEET", 100 * CHUNK)
-    made.add(RUN, recovery="0" * 64)
-    (made.folder / f"{RUN}{manifest.RECOVERY}").write_bytes(b"sheet")
-    place = Endless(made.place.folder)
-    place.ending = ending
-    read(made, place)
-    assert place.chunks
+    signing.add(RUN, recovery="0" * 64)
+    (signing.folder / f"{RUN}{manifest.RECOVERY}").write_bytes(b"sheet")
+    endless = Endless(signing.local.folder)
+    endless.ending = ending
+    read(signing, endless)
+    assert endless.chunks
 
 
-def test_a_large_manifest_must_be_trusted_before_it_is_parsed(made: Signing) -> None:
+def test_a_large_manifest_must_be_trusted_before_it_is_parsed(signing: Signing) -> None:
     """Parsed it needs many times its size in memory."""
     many = tuple("a warning" for _ in range(1 << 19))
-    made.add(RUN, warnings=many)
-    assert made.catalog.manifest(RUN).warnings == many
-    (made.folder / f"{manifest.name_of(RUN)}{trust.ENDING}").unlink()
+    signing.add(RUN, warnings=many)
+    assert signing.catalog.manifest(RUN).warnings == many
+    (signing.folder / f"{manifest.name_of(RUN)}{trust.ENDING}").unlink()
     with pytest.raises(ManifestError, match="larger than 4194304 bytes, and not read"):
-        made.catalog.claim(RUN)
-    unsigned = Catalog(made.place, HOST, Trust(allow_unsigned=True))
+        signing.catalog.claim(RUN)
+    unsigned = Catalog(signing.local, HOST, Trust(allow_unsigned=True))
     assert unsigned.manifest(RUN).warnings == many
 
 
-def test_of_large_untrusted_manifests_only_the_reason_is_kept(made: Signing) -> None:
-    made.add(RUN, signed=False, warnings=("a warning",) * 10_000)
-    runs = made.catalog
+def test_of_large_untrusted_manifests_only_the_reason_is_kept(signing: Signing) -> None:
+    signing.add(RUN, signed=False, warnings=("a warning",) * 10_000)
+    runs = signing.catalog
     first, second = runs.claim(RUN), runs.claim(RUN)
     assert first.manifest == second.manifest
     assert first is not second
@@ -188,8 +188,8 @@ def test_of_large_untrusted_manifests_only_the_reason_is_kept(made: Signing) -> 
 
 @pytest.mark.fault("FIFOs and links under names in a store", "nothing is waited for")
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link to nothing", "link to a device"])
-def test_what_is_no_file_under_the_name_of_an_object(made: Signing, kind: str) -> None:
-    path = made.folder / "part.000"
+def test_what_is_no_file_under_the_name_of_an_object(signing: Signing, kind: str) -> None:
+    path = signing.folder / "part.000"
     make: dict[str, Callable[[], object]] = {
         "fifo": lambda: os.mkfifo(path),
         "folder": path.mkdir,
@@ -198,9 +198,9 @@ def test_what_is_no_file_under_the_name_of_an_object(made: Signing, kind: str) -
     }
     make[kind]()
     with pytest.raises(TakenError, match="is not a file"):
-        store.store_object(made.place, f"{HOST}/part.000", [b"data"])
+        store.store_object(signing.local, f"{HOST}/part.000", [b"data"])
     with pytest.raises(StoreError, match="no such file"):
-        list(made.place.get(f"{HOST}/part.000"))
+        list(signing.local.get(f"{HOST}/part.000"))
 
 
 class _Log:
@@ -253,54 +253,54 @@ def test_more_binary_logs_than_a_run_can_have() -> None:
 
 
 @pytest.mark.fault("hundreds of forged runs that are newer", "they hide no replaced run")
-def test_forged_runs_do_not_hide_the_numbers(made: Signing) -> None:
+def test_forged_runs_do_not_hide_the_numbers(signing: Signing) -> None:
     """Only the newest 100 manifests were compared, trusted or not."""
-    made.add("20260101_030000", sequence=1)
-    made.add("20260102_030000", sequence=2)
-    made.add("20260103_030000", sequence=2)
+    signing.add("20260101_030000", sequence=1)
+    signing.add("20260102_030000", sequence=2)
+    signing.add("20260103_030000", sequence=2)
     for second in range(120):
         run_id = f"20260104_03{second // 60:02}{second % 60:02}"
-        made.add(run_id, signed=bool(second % 2), sequence=9)
-        path = made.folder / manifest.name_of(run_id)
+        signing.add(run_id, signed=bool(second % 2), sequence=9)
+        path = signing.folder / manifest.name_of(run_id)
         path.write_text(path.read_text().replace('"a"', '"b"'))
     with pytest.raises(ManifestError, match="both have number 2"):
-        sequence.require(made.catalog)
-    assert sequence.newest([made.catalog], "a").number == 2
-    newest = History(made.catalog).newest_complete()
+        sequence.require(signing.catalog)
+    assert sequence.newest([signing.catalog], "a").number == 2
+    newest = History(signing.catalog).newest_complete()
     assert newest is not None
     assert newest.run_id == "20260103_030000"
 
 
 @pytest.mark.fault("hundreds of forged statements about signers", "the true one is found")
-def test_forged_statements_do_not_hide_a_successor(made: Signing, tmp_path: Path) -> None:
+def test_forged_statements_do_not_hide_a_successor(signing: Signing, tmp_path: Path) -> None:
     """The oldest 100 were read, trusted or not."""
     forged = writer_key.create(tmp_path / "forged", HOST)
     theirs = writer_key.read(tmp_path / "forged")
     signed = b"", theirs.sign(rotation.statement(HOST, forged))
     for second in range(150):
         name = f"20000101T00{second // 60:02}{second % 60:02}Z{rotation.ENDING}"
-        said = rotation.statement(HOST, forged)
-        (made.folder / name).write_bytes(said)
-        (made.folder / f"{name}{trust.ENDING}").write_bytes(signed[second % 2])
+        statement = rotation.statement(HOST, forged)
+        (signing.folder / name).write_bytes(statement)
+        (signing.folder / f"{name}{trust.ENDING}").write_bytes(signed[second % 2])
     writer_key.rotate(tmp_path / "writer.key", HOST)
-    made.key = writer_key.read(tmp_path / "writer.key")
-    (link,) = made.key.links
-    (made.folder / link.name).write_bytes(link.statement)
-    (made.folder / f"{link.name}{trust.ENDING}").write_bytes(link.signature)
-    made.add(RUN)
-    assert made.catalog.manifest(RUN).run_id == RUN
-    assert not made.catalog.knows(sshsig.fingerprint(theirs.public))
+    signing.key = writer_key.read(tmp_path / "writer.key")
+    (link,) = signing.key.links
+    (signing.folder / link.name).write_bytes(link.statement)
+    (signing.folder / f"{link.name}{trust.ENDING}").write_bytes(link.signature)
+    signing.add(RUN)
+    assert signing.catalog.manifest(RUN).run_id == RUN
+    assert not signing.catalog.knows(sshsig.fingerprint(theirs.public))
 
 
 @pytest.mark.fault("objects with the run ids of the next hours", "that store fails alone")
-def test_run_ids_that_are_taken_do_not_block_a_run(made: Signing, tmp_path: Path) -> None:
+def test_run_ids_that_are_taken_do_not_block_a_run(signing: Signing, tmp_path: Path) -> None:
     """After a minute of such ids the search began again, for ever."""
     good = LocalStore(tmp_path / "good")
     for second in range(200):
-        (made.folder / f"20260101_03{second // 60:02}{second % 60:02}.x").write_bytes(b"")
+        (signing.folder / f"20260101_03{second // 60:02}{second % 60:02}.x").write_bytes(b"")
     both = [
         Admitted(name, one, History(one), "id", ())
-        for name, one in (("BAD", made.catalog), ("GOOD", Catalog(good, HOST, Trust())))
+        for name, one in (("BAD", signing.catalog), ("GOOD", Catalog(good, HOST, Trust())))
     ]
     clock = datetime(2026, 1, 1, 3, tzinfo=timezone.utc).timestamp()
 
@@ -318,20 +318,20 @@ def test_run_ids_that_are_taken_do_not_block_a_run(made: Signing, tmp_path: Path
 # --- runs that were made while the key was lost (docs/security.md)
 
 
-def test_a_run_that_was_made_while_the_key_was_lost(made: Signing, tmp_path: Path) -> None:
-    made.add("20260101_030000", sequence=1)
-    made.add("20260102_030000", signed=False, sequence=2)
+def test_a_run_that_was_made_while_the_key_was_lost(signing: Signing, tmp_path: Path) -> None:
+    signing.add("20260101_030000", sequence=1)
+    signing.add("20260102_030000", signed=False, sequence=2)
     new = writer_key.create(tmp_path / "new.key", HOST)
-    made.key = writer_key.read(tmp_path / "new.key")
-    made.add("20260103_030000", sequence=3, previous_run="20260101_030000", previous=("0" * 64,))
+    signing.key = writer_key.read(tmp_path / "new.key")
+    signing.add("20260103_030000", sequence=3, previous_run="20260101_030000", previous=("0" * 64,))
     both = Trust(
-        Signers(tuple(signers.of_text(f"{made.line}\n{new}", "test"))), allow_unsigned=True
+        Signers(tuple(signers.of_text(f"{signing.line}\n{new}", "test"))), allow_unsigned=True
     )
     with pytest.raises(ManifestError, match="not older than the first signed run"):
-        Catalog(made.place, HOST, both).manifest("20260102_030000")
-    sequence.require(Catalog(made.place, HOST, both))  # `previous` is of another signer
+        Catalog(signing.local, HOST, both).manifest("20260102_030000")
+    sequence.require(Catalog(signing.local, HOST, both))  # `previous` is of another signer
     later = Trust(Signers(tuple(signers.of_text(new, "test"))), allow_unsigned=True)
-    assert Catalog(made.place, HOST, later).manifest("20260102_030000").sequence == 2
+    assert Catalog(signing.local, HOST, later).manifest("20260102_030000").sequence == 2
 
 
 # --- what a manifest says, and folders that are no hosts
@@ -348,27 +348,27 @@ def test_a_run_that_was_made_while_the_key_was_lost(made: Signing, tmp_path: Pat
         ("end", "2026-01-01T03:00:00Z\n"),
     ],
 )
-def test_mode_and_times_of_a_manifest_are_checked(made: Signing, key: str, value: str) -> None:
+def test_mode_and_times_of_a_manifest_are_checked(signing: Signing, key: str, value: str) -> None:
     fields: dict[str, Any] = {key: value}
-    made.add(RUN, **fields)
+    signing.add(RUN, **fields)
     with pytest.raises(ManifestError, match=rf"invalid manifest \({key}: ") as caught:
-        made.catalog.manifest(RUN)
+        signing.catalog.manifest(RUN)
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_disk_has_other_folders_than_hosts(made: Signing) -> None:
+def test_a_disk_has_other_folders_than_hosts(signing: Signing) -> None:
     """README restores from a whole disk without --hostname: its lost+found is no host."""
-    made.add(RUN)
-    (made.place.folder / "lost+found").mkdir()
-    (made.place.folder / "photos").mkdir()
-    (made.place.folder / "photos" / "a.jpg").write_bytes(b"")
+    signing.add(RUN)
+    (signing.local.folder / "lost+found").mkdir()
+    (signing.local.folder / "photos").mkdir()
+    (signing.local.folder / "photos" / "a.jpg").write_bytes(b"")
     config = Config(Path("arguments"), General("unknown"), {}, ())
-    place = BackupLocation(made.place, config, "", ForRestore(made.folder), made.trust)
-    assert place.hosts() == [HOST]
-    assert place.host() == HOST
-    odd = made.place.folder / "a\nhint: b"
+    location = BackupLocation(signing.local, config, "", ForRestore(signing.folder), signing.trust)
+    assert location.hosts() == [HOST]
+    assert location.host() == HOST
+    odd = signing.local.folder / "a\nhint: b"
     odd.mkdir()
     (odd / manifest.name_of(RUN)).write_bytes(b"{}")
     with pytest.raises(BackupError, match="2 hosts") as caught:
-        place.host()
+        location.host()
     assert "\n" not in caught.value.hint

@@ -40,12 +40,12 @@ def test_each_key_of_each_module_takes_its_own_types_alone(declaration: Any) -> 
         assert not problem(kind, "x"), key
         assert not problem(kind, None), key
         for value in WRONG:
-            said = problem(kind, value)
-            own = json_types.type_of(value)
-            if own not in accepted and not (own == "integer" and "number" in accepted):
-                assert said.startswith("here: must be "), (key, value)
-            assert "q9" not in said
-            assert "98" not in said
+            message = problem(kind, value)
+            json_type = json_types.type_of(value)
+            if json_type not in accepted and not (json_type == "integer" and "number" in accepted):
+                assert message.startswith("here: must be "), (key, value)
+            assert "q9" not in message
+            assert "98" not in message
         if accepted == ("string",):
             with pytest.raises(ConfigError, match="here: must be a string, not an object"):
                 filled(declaration, {key: {"q9": "q9"}}, {key: "here"}, "section")
@@ -78,8 +78,8 @@ def test_a_channel_names_file_line_and_key(tmp_path: Path) -> None:
     hook = {"TYPE": "webhook", "URL": ["https://h.example/hunter2"]}
     (tmp_path / "c.json").write_text(json.dumps({"NOTIFY": {"it": hook}}))
     _, errors = notify.take(Files(insecure=True).merged(tmp_path / "c.json"), [])
-    place = f"{tmp_path}/c.json:1: NOTIFY.it.URL"
-    assert [str(error) for error in errors] == [f"{place}: must be a string, not a list"]
+    position = f"{tmp_path}/c.json:1: NOTIFY.it.URL"
+    assert [str(error) for error in errors] == [f"{position}: must be a string, not a list"]
 
 
 def test_documented_spellings_still_load(system: System) -> None:

@@ -48,10 +48,10 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    opened = Receiver()
-    yield opened
-    opened.http.shutdown()
-    opened.http.server_close()
+    new_receiver = Receiver()
+    yield new_receiver
+    new_receiver.http.shutdown()
+    new_receiver.http.server_close()
 
 
 class Mail(socketserver.StreamRequestHandler):
@@ -164,7 +164,7 @@ def test_a_redirect_is_not_followed(
 
 
 @pytest.mark.parametrize(
-    ("channels", "words"),
+    ("channels", "message"),
     [
         ({"a": {"TYPE": "ping", "URL": "file:///etc/passwd"}}, "URL must begin with https://"),
         (
@@ -186,12 +186,12 @@ def test_a_redirect_is_not_followed(
     ],
 )
 def test_a_bad_channel_is_one_line(
-    channels: object, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    channels: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent(tmp_path, NOTIFY=channels)
     error = capsys.readouterr().err
     assert error.startswith("report: ")
-    assert words in error
+    assert message in error
     assert SECRET not in error
     assert error.count("\n") == 1
 
@@ -232,11 +232,11 @@ def test_what_others_could_have_written_is_not_believed(
     assert len(receiver.posts) == 1
 
 
-@pytest.mark.parametrize("words", ["-t", "-n", "--version", "-t -v"])
+@pytest.mark.parametrize("arguments", ["-t", "-n", "--version", "-t -v"])
 def test_only_a_run_is_reported(
-    words: str, tmp_path: Path, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+    arguments: str, tmp_path: Path, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sent(tmp_path, *words.split(), NOTIFY={"a": {"TYPE": "ping", "URL": receiver.url}})
+    sent(tmp_path, *arguments.split(), NOTIFY={"a": {"TYPE": "ping", "URL": receiver.url}})
     assert capsys.readouterr().err == ""
     assert receiver.posts == []
 

@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tools.base import environments, project
+from tools.base import entry, environments, project
 from tools.setup import environment, project_checks
 
 ROOT = project.ROOT
@@ -37,10 +39,10 @@ for path in sys.argv[1:]:
 
 def python(version: str) -> Path:
     """Return an old Python of pyenv; the test is skipped without it."""
-    found = sorted(PYENV.glob(f"{version}.*/bin/python"))
-    if not found:
+    programs = sorted(PYENV.glob(f"{version}.*/bin/python"))
+    if not programs:
         pytest.skip(f"no Python {version} in ~/.pyenv/versions")
-    return found[-1]
+    return programs[-1]
 
 
 def copied(folder: Path) -> Path:
@@ -55,9 +57,9 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def started(*words: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def started(*command: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*map(str, words)], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -138,9 +140,9 @@ def test_an_environment_out_of_reach_is_no_traceback(tmp_path: Path) -> None:
     (folder / ".venv/bin").mkdir(parents=True)
     (folder / ".venv/pyvenv.cfg").write_text("")
     (folder / ".venv/bin/python").symlink_to(hidden / "python")
-    for place in (folder, *folder.parents, *folder.rglob("*")):
-        if not place.is_symlink():
-            place.chmod(place.stat().st_mode | 0o055)
+    for path in (folder, *folder.parents, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o055)
     hidden.chmod(0o700)
     code = (
         "from tools.base import imports, launcher\n"
@@ -176,7 +178,7 @@ def test_the_project_is_compiled_for_whoever_runs_it(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     monkeypatch.setattr(environment, "ROOT", tmp_path)
-    monkeypatch.setattr(environment, "_installed", lambda *_given: Path(sys.executable))
+    monkeypatch.setattr(environment, "_installed", lambda *_arguments: Path(sys.executable))
     os.umask(0o077)
     environment.environment(tmp_path / ".venv", Path(sys.executable))
     compiled = sorted(tmp_path.rglob("*.pyc"))
@@ -189,7 +191,18 @@ def test_a_python_that_others_cannot_start_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     (tmp_path / "real").touch()
     (tmp_path / "python").symlink_to(tmp_path / "real")
-    found = environment.closed_folder(tmp_path / "python")
-    assert found is not None
-    assert tmp_path.is_relative_to(found)
+    closed = environment.closed_folder(tmp_path / "python")
+    assert closed is not None
+    assert tmp_path.is_relative_to(closed)
     assert environment.closed_folder(Path("/usr/bin/env")) is None
+
+
+def test_the_text_of_an_exit_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(_arguments: Sequence[str]) -> int:
+        sys.exit("the pipe ended with exit code 141")
+
+    monkeypatch.setattr(entry, "_loaded", lambda _name, _repair: SimpleNamespace(main=main))
+    assert entry._exit_code("benchmarks.any", [], lambda _why: None) == 1
+    assert capsys.readouterr().err == "the pipe ended with exit code 141\n"

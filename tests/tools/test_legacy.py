@@ -24,8 +24,8 @@ def loaded(system: System, **sections: Any) -> Config:
     return loading.load(system.conf)
 
 
-def section(found: Config, name: str) -> Section:
-    return next(section for section in found.sections if section.name == name)
+def section(config: Config, name: str) -> Section:
+    return next(section for section in config.sections if section.name == name)
 
 
 CLEANUP = {"BUCKET": "b", "PREFIX": "srv/", "KEEP": {"DAILY": {"NUMBER": "7"}}}
@@ -46,20 +46,20 @@ def test_a_section_without_action_is_skipped_with_one_warning(
     system: System, name: str, old: dict[str, Any], why: str
 ) -> None:
     """Issue 11 D: as the predecessor did; clean-up is named."""
-    found = loaded(system, **{name: old})
-    assert name not in [section.name for section in found.sections]
-    (warning,) = found.warnings
+    config = loaded(system, **{name: old})
+    assert name not in [section.name for section in config.sections]
+    (warning,) = config.warnings
     assert f": {name}: the section is skipped: " in warning
     assert why in warning
     assert warning.startswith(f"{system.conf}:")
-    assert selection.select(found, [], [])
+    assert selection.select(config, [], [])
 
 
 def test_a_source_that_is_skipped_for_its_action_leaves_no_source(system: System) -> None:
     """Issue 11 A1 and D: what is skipped is no source."""
-    whole = system.full_sections()
-    del whole["FILESET"]["ACTION"]
-    system.configure(whole)
+    sections = system.full_sections()
+    del sections["FILESET"]["ACTION"]
+    system.configure(sections)
     done = system.run("-r")
     assert done.returncode == 2
     assert "no source section" in done.stderr
@@ -77,20 +77,20 @@ def test_a_typo_of_action_is_an_error(system: System) -> None:
 @pytest.mark.parametrize("text", ["{'LOCAL_BACKUP': '%s'}", '{"LOCAL_BACKUP": "%s"}'])
 def test_args_dict_of_a_local_store_is_its_folder(system: System, text: str) -> None:
     """Issue 11 D: all examples of the predecessor set the local folder in this way."""
-    place = system.folder / "elsewhere"
-    store = execute("storage", DESTINATION="local", ACTION="upload", ARGS_DICT=text % place)
-    found = loaded(system, STORAGE_LOCAL=store)
-    parameters = section(found, "STORAGE_LOCAL").parameters
-    assert parameters == {"DESTINATION": "local", "LOCAL_BACKUP": str(place)}
-    assert ["ARGS_DICT" in text or "ACTION" in text for text in found.warnings] == [True, True]
+    folder = system.folder / "elsewhere"
+    store = execute("storage", DESTINATION="local", ACTION="upload", ARGS_DICT=text % folder)
+    config = loaded(system, STORAGE_LOCAL=store)
+    parameters = section(config, "STORAGE_LOCAL").parameters
+    assert parameters == {"DESTINATION": "local", "LOCAL_BACKUP": str(folder)}
+    assert ["ARGS_DICT" in text or "ACTION" in text for text in config.warnings] == [True, True]
 
 
 def test_args_dict_that_holds_nothing_or_less_than_what_is_set(system: System) -> None:
     for text, more in (("{}", {}), ("{'LOCAL_BACKUP': '/x'}", {"LOCAL_BACKUP": "/y"})):
         store = execute("storage", ARGS_DICT=text, **more)
-        found = loaded(system, STORAGE_LOCAL=store)
-        assert section(found, "STORAGE_LOCAL").parameters == more
-        (warning,) = found.warnings
+        config = loaded(system, STORAGE_LOCAL=store)
+        assert section(config, "STORAGE_LOCAL").parameters == more
+        (warning,) = config.warnings
         assert "ARGS_DICT: is " in warning
         assert "/x" not in warning
 
@@ -144,9 +144,9 @@ def test_old_configs_of_aliyun_oss(
     system: System, old: dict[str, str], now: dict[str, str], warned: list[str]
 ) -> None:
     """The bucket may be set in the credentials file alone, which is not there yet."""
-    found = loaded(system, STORAGE_OSS=execute("storage", DESTINATION="oss", **old))
-    assert section(found, "STORAGE_OSS").parameters == {"DESTINATION": "oss", **now}
-    keys = [line.split(": ")[1].rpartition(".")[2] for line in found.warnings]
+    config = loaded(system, STORAGE_OSS=execute("storage", DESTINATION="oss", **old))
+    assert section(config, "STORAGE_OSS").parameters == {"DESTINATION": "oss", **now}
+    keys = [line.split(": ")[1].rpartition(".")[2] for line in config.warnings]
     assert keys == warned
 
 
@@ -156,9 +156,9 @@ def test_old_configs_of_aliyun_oss(
 def test_file_size_with_its_unit(system: System, size: object, number: int) -> None:
     """Issue 11 D: FILE_SIZE is a number of MB (MANUAL)."""
     keyed = execute("encryption", KEY_FILE=str(system.key), FILE_SIZE=size)
-    found = loaded(system, ENCRYPTION=keyed)
-    assert int(section(found, "ENCRYPTION").parameters["FILE_SIZE"]) == number
-    assert len(found.warnings) == (isinstance(size, str) and not size.isdigit())
+    config = loaded(system, ENCRYPTION=keyed)
+    assert int(section(config, "ENCRYPTION").parameters["FILE_SIZE"]) == number
+    assert len(config.warnings) == (isinstance(size, str) and not size.isdigit())
 
 
 @pytest.mark.parametrize(
@@ -180,10 +180,10 @@ def test_empty_programs_are_the_default_with_one_warning_each(system: System) ->
     """Issue 11 D: EXECUTABLE and EXECUTE_WITH "" mean the default (MANUAL)."""
     fileset = execute("filesbackup", FILESET_INCLUDE="/etc")
     old = {**fileset, "EXECUTABLE": "", "EXECUTE_WITH": ""}
-    found = loaded(system, FILESET=old)
-    assert section(found, "FILESET").file.name == "filesbackup.py"
-    assert section(found, "FILESET").interpreter == "python"
-    assert [text.split(": ")[1] for text in found.warnings] == [
+    config = loaded(system, FILESET=old)
+    assert section(config, "FILESET").file.name == "filesbackup.py"
+    assert section(config, "FILESET").interpreter == "python"
+    assert [text.split(": ")[1] for text in config.warnings] == [
         *("FILESET.EXECUTABLE", "FILESET.EXECUTE_WITH")
     ]
 
@@ -192,9 +192,9 @@ def test_unknown_keys_are_ignored_with_one_warning_each(system: System) -> None:
     """Issue 11 D: unless they are close to a known one."""
     fileset = execute("filesbackup", FILESET_INCLUDE="/etc", SUDO_COMMAND="sudo", PPP="A")
     old = {**fileset, "COMPRESSION_PROGRAM": "tar.gz", "_options": "tar.gz none"}
-    found = loaded(system, FILESET=old)
-    assert set(section(found, "FILESET").parameters) == {"FILESET_INCLUDE"}
-    assert [text.split(": ")[1].rpartition(".")[2] for text in found.warnings] == [
+    config = loaded(system, FILESET=old)
+    assert set(section(config, "FILESET").parameters) == {"FILESET_INCLUDE"}
+    assert [text.split(": ")[1].rpartition(".")[2] for text in config.warnings] == [
         *("SUDO_COMMAND", "PPP", "COMPRESSION_PROGRAM", "_options")
     ]
 
@@ -221,9 +221,9 @@ def test_an_unknown_key_close_to_a_known_one_is_an_error(
 
 
 def text_with(system: System, fileset: str, general: str = "", more: str = "") -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
-    text = json.dumps({"GENERAL": system.general, **whole}, indent=1)
+    sections = system.full_sections()
+    del sections["FILESET"]
+    text = json.dumps({"GENERAL": system.general, **sections}, indent=1)
     text = text.replace('"GENERAL": {', f'"GENERAL": {{{general}', 1)
     system.conf.write_text(f'{{"FILESET": {{{fileset}}},{more}\n' + text[1:])
     system.conf.chmod(0o600)
@@ -238,11 +238,11 @@ def test_of_a_key_that_repeats_in_a_section_the_last_value_counts(system: System
         general='"PARALLEL": "2",\n"PARALLEL": "3",',
         more='"__y": 1, "__y": {"A": 1, "A": 2},',
     )
-    found = loading.load(system.conf)
-    assert section(found, "FILESET").parameters == {"FILESET_INCLUDE": ["/b"]}
-    assert section(found, "FILESET").file.name == "filesbackup.py"
-    assert found.general.parallel == 3
-    warnings = [text.removeprefix(str(system.conf)) for text in found.warnings]
+    config = loading.load(system.conf)
+    assert section(config, "FILESET").parameters == {"FILESET_INCLUDE": ["/b"]}
+    assert section(config, "FILESET").file.name == "filesbackup.py"
+    assert config.general.parallel == 3
+    warnings = [text.removeprefix(str(system.conf)) for text in config.warnings]
     assert warnings[:2] == [
         ":3: FILESET.NAME: occurs twice: the value of line 3 is used, not 2",
         ":5: FILESET.PARAMETERS.FILESET_INCLUDE: occurs twice: the value of line 5 is used, not 4",
@@ -259,17 +259,17 @@ def test_of_a_key_that_repeats_in_a_section_the_last_value_counts(system: System
 def test_keys_of_general_that_nobody_knows(system: System) -> None:
     """Issue 11 D: SCHEDULE is ignored where no module of the user's own gets it."""
     system.configure(system.full_sections(), SCHEDULE={"RUN1": "mon"}, CONFIG_COMMAND="x")
-    found = loading.load(system.conf)
-    assert not {"SCHEDULE", "CONFIG_COMMAND"} & set(found.handed)
-    assert [text.split(": ")[1] for text in found.warnings] == [
+    config = loading.load(system.conf)
+    assert not {"SCHEDULE", "CONFIG_COMMAND"} & set(config.handed)
+    assert [text.split(": ")[1] for text in config.warnings] == [
         *("GENERAL.SCHEDULE", "GENERAL.CONFIG_COMMAND")
     ]
     system.configure(
         {**system.full_sections(), "OWN": system.script("own", "true")}, CONFIG_COMMAND="x"
     )
-    found = loading.load(system.conf)
-    assert found.handed["CONFIG_COMMAND"] == "x"
-    (warning,) = found.warnings
+    config = loading.load(system.conf)
+    assert config.handed["CONFIG_COMMAND"] == "x"
+    (warning,) = config.warnings
     assert "passed to the modules" in warning
 
 
@@ -287,20 +287,20 @@ def test_a_placeholder_of_the_template_is_refused_with_the_hint_to_remove_it(
 def test_a_whole_old_config_runs(system: System) -> None:
     """Issue 11 D: the local example of the predecessor, unaltered, makes a backup."""
     (system.source / "a").write_text("a")
-    whole = system.full_sections()
+    sections = system.full_sections()
     include = {"FILESET_INCLUDE": str(system.source), "FILESET_EXCLUDE": "", "SUDO_COMMAND": "sudo"}
     files = {"EXECUTABLE": "", "EXECUTE_WITH": "python", "PARAMETERS": include}
-    place = system.folder / "old-store"
+    folder = system.folder / "old-store"
     stored = {"DESTINATION": "local", "ACTION": "upload", "REMOVE_OBJECTIVES": "True"}
-    stored |= {"ARGS_DICT": f"{{'LOCAL_BACKUP': '{place}'}}", "__READTHIS": "The folder."}
-    whole["FILESET"] |= files
-    whole["ENCRYPTION"]["PARAMETERS"]["FILE_SIZE"] = "5M"
-    whole["STORAGE_LOCAL"]["PARAMETERS"] = stored
-    system.configure({**whole, "CLEANUP": CLEANUP, "SCHEDULE": {"RUN1": "mon-sat"}})
+    stored |= {"ARGS_DICT": f"{{'LOCAL_BACKUP': '{folder}'}}", "__READTHIS": "The folder."}
+    sections["FILESET"] |= files
+    sections["ENCRYPTION"]["PARAMETERS"]["FILE_SIZE"] = "5M"
+    sections["STORAGE_LOCAL"]["PARAMETERS"] = stored
+    system.configure({**sections, "CLEANUP": CLEANUP, "SCHEDULE": {"RUN1": "mon-sat"}})
     for mode in ("-n", "-t"):
         assert system.run(mode).returncode == 0
     assert system.result()["exit_code"] == 0
-    assert list((place / "srv-test").glob("*.age.000"))
+    assert list((folder / "srv-test").glob("*.age.000"))
     text = "nothing is removed: no store of this config has the bucket b"
     assert text in system.log.read_text()
 
@@ -308,17 +308,17 @@ def test_a_whole_old_config_runs(system: System) -> None:
 @pytest.mark.parametrize("named", [{}, {"ACTION": "execute", "NAME": "cleanup"}])
 def test_a_documented_clean_up_section_runs(system: System, named: dict[str, str]) -> None:
     """Issue 16: as it is, with its keys beside ACTION or without one."""
-    found = loaded(system, CLEANUP={**named, **CLEANUP})
-    (warning,) = found.warnings
+    config = loaded(system, CLEANUP={**named, **CLEANUP})
+    (warning,) = config.warnings
     assert "is read as a section of the module cleanup" in warning
-    made = section(found, "CLEANUP")
-    assert made.kind == "cleanup"
-    assert made.parameters == CLEANUP
-    assert selection.select(found, [], [])
+    cleanup = section(config, "CLEANUP")
+    assert cleanup.kind == "cleanup"
+    assert cleanup.parameters == CLEANUP
+    assert selection.select(config, [], [])
 
 
 def test_a_home_folder_without_clean_up(system: System) -> None:
     (system.home / "cleanup").unlink()
-    found = loaded(system, CLEANUP=CLEANUP)
-    (warning,) = found.warnings
+    config = loaded(system, CLEANUP=CLEANUP)
+    (warning,) = config.warnings
     assert "the section is skipped: HOME_FOLDER has no cleanup/cleanup.py" in warning

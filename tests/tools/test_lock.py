@@ -47,10 +47,10 @@ except LockedError:
     started = [
         subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(12)
     ]
-    said = [process.stdout.readline().strip() for process in started if process.stdout]
+    answers = [process.stdout.readline().strip() for process in started if process.stdout]
     for process in started:
         process.communicate()
-    assert sorted(said) == ["busy"] * 11 + ["got"]
+    assert sorted(answers) == ["busy"] * 11 + ["got"]
 
 
 def test_a_link_in_place_of_the_lock_is_refused(tmp_path: Path) -> None:

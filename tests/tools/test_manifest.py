@@ -24,7 +24,7 @@ from tools.flow.item_record import StoredItem as Item
 
 SCHEMA = json.loads((project.ROOT / "docs/manifest.schema.json").read_text(encoding="utf-8"))
 DIGEST = "0123456789abcdef" * 4
-MADE = Manifest(
+MANIFEST = Manifest(
     host="srv-1",
     run_id="20260101_030000",
     begin="2026-01-01T03:00:00Z",
@@ -52,9 +52,11 @@ MADE = Manifest(
 
 
 def test_what_is_written_is_read() -> None:
-    assert manifest.read(MADE.to_json(), "x") == MADE
-    jsonschema.validate(json.loads(MADE.to_json()), SCHEMA)
-    without = dataclasses.replace(MADE, items=(dataclasses.replace(MADE.items[0], seconds=None),))
+    assert manifest.read(MANIFEST.to_json(), "x") == MANIFEST
+    jsonschema.validate(json.loads(MANIFEST.to_json()), SCHEMA)
+    without = dataclasses.replace(
+        MANIFEST, items=(dataclasses.replace(MANIFEST.items[0], seconds=None),)
+    )
     assert b"seconds" not in without.to_json()  # as earlier versions wrote it
     assert manifest.read(without.to_json(), "x") == without
 
@@ -66,9 +68,9 @@ def test_real_runs_write_what_the_schema_says(tmp_path: Path, stream: str) -> No
     (system.source / "a").write_bytes(os.urandom(2 << 20))
     system.configure(system.full_sections(), STREAM=stream)
     assert system.result()["exit_code"] == 0
-    made = system.manifest()
-    jsonschema.validate(made, SCHEMA)
-    (item,) = made["items"]
+    document = system.manifest()
+    jsonschema.validate(document, SCHEMA)
+    (item,) = document["items"]
     assert (item["section"], item["kind"], item["stages"]) == (
         "FILESET",
         "fileset",
@@ -80,39 +82,39 @@ def test_real_runs_write_what_the_schema_says(tmp_path: Path, stream: str) -> No
 
 
 def test_a_later_version_may_add_keys_and_nothing_is_lost() -> None:
-    given = json.loads(MADE.to_json())
-    given["chain"] = {"new": True}
-    given["items"][0]["parts"][0]["crc64"] = "x"
-    assert manifest.read(json.dumps(given).encode(), "x") == MADE
+    document = json.loads(MANIFEST.to_json())
+    document["chain"] = {"new": True}
+    document["items"][0]["parts"][0]["crc64"] = "x"
+    assert manifest.read(json.dumps(document).encode(), "x") == MANIFEST
 
 
 @pytest.mark.fault("1,000 altered manifests", "read or refused in one line, never a traceback")
 @given(st.data())
 def test_altered_manifests_are_read_or_refused_in_one_line(data: st.DataObject) -> None:
     """A value somewhere in it replaced by any JSON value, or a byte changed."""
-    given: Any = json.loads(MADE.to_json())
-    place = given
+    document: Any = json.loads(MANIFEST.to_json())
+    node = document
     while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         key = data.draw(st.sampled_from(keys))
-        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.booleans()):
             break
-        place = place[key]
+        node = node[key]
     values: st.SearchStrategy[Any] = (
         st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.just([]) | st.just({})
     )
-    place[key] = data.draw(values)
-    raw = bytearray(json.dumps(given).encode())
+    node[key] = data.draw(values)
+    raw = bytearray(json.dumps(document).encode())
     if data.draw(st.booleans()):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    said = "srv/x: "
+    message = "srv/x: "
     try:
-        found = manifest.read(bytes(raw), "srv/x")
-        assert all("/" not in part.name for item in found.items for part in item.parts)
+        altered = manifest.read(bytes(raw), "srv/x")
+        assert all("/" not in part.name for item in altered.items for part in item.parts)
     except ManifestError as error:
-        said = str(error)
-    assert said.startswith("srv/x: ")
-    assert "\n" not in said
+        message = str(error)
+    assert message.startswith("srv/x: ")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -141,35 +143,35 @@ def test_odd_names_are_percent_encoded() -> None:
 
 
 def items(system: System) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = system.manifest()["items"]
-    return found
+    entries: list[dict[str, Any]] = system.manifest()["items"]
+    return entries
 
 
 def test_staged_files_of_own_modules_are_items_of_their_section(system: System) -> None:
-    place = system.work / "dumps"
-    own = system.script(
-        "own", f"mkdir -p {place}; seq 1000 > {place}/a.sql; echo b > {place}/b.sql"
+    folder = system.work / "dumps"
+    section = system.script(
+        "own", f"mkdir -p {folder}; seq 1000 > {folder}/a.sql; echo b > {folder}/b.sql"
     )
-    sections = {"OWN": own, **system.full_sections()}
+    sections = {"OWN": section, **system.full_sections()}
     (system.source / "a").write_text("a")
     system.configure(sections)
     assert system.result()["exit_code"] == 0
-    found = {(item["section"], item["name"]): item for item in items(system)}
-    assert set(found) == {("OWN", "dumps/a.sql"), ("OWN", "dumps/b.sql"), ("FILESET", "")}
-    assert found["OWN", "dumps/a.sql"]["size"] == len("".join(f"{n}\n" for n in range(1, 1001)))
+    by_name = {(item["section"], item["name"]): item for item in items(system)}
+    assert set(by_name) == {("OWN", "dumps/a.sql"), ("OWN", "dumps/b.sql"), ("FILESET", "")}
+    assert by_name["OWN", "dumps/a.sql"]["size"] == len("".join(f"{n}\n" for n in range(1, 1001)))
     out = system.restored("--section", "OWN")
     assert (out / "OWN/dumps/b.sql").read_text() == "b\n"
     assert (out / "OWN/dumps/a.sql").read_text().endswith("1000\n")
 
 
 def test_compressed_files_are_items_of_their_own(system: System) -> None:
-    place = system.work / "dumps"
-    text = f"mkdir -p {place}; for n in 1 2; do echo $n | gzip > {place}/$n.gz; done"
+    folder = system.work / "dumps"
+    text = f"mkdir -p {folder}; for n in 1 2; do echo $n | gzip > {folder}/$n.gz; done"
     (system.source / "a").write_text("a")
     system.configure({"OWN": system.script("own", text), **system.full_sections()})
     assert system.result()["exit_code"] == 0
-    found = {item["name"]: item["stages"] for item in items(system)}
-    assert found == {"dumps/1.gz": ["age"], "dumps/2.gz": ["age"], "": ["zstd", "age"]}
+    stages = {item["name"]: item["stages"] for item in items(system)}
+    assert stages == {"dumps/1.gz": ["age"], "dumps/2.gz": ["age"], "": ["zstd", "age"]}
     assert "can be restored" in system.restore("--verify", "latest", "--section", "OWN")
 
 
@@ -196,7 +198,7 @@ def test_what_an_earlier_run_left_is_known_by_its_record(system: System) -> None
     system.store.unlink()
     (system.source / "a").write_bytes(b"small")
     assert system.result()["exit_code"] == 0
-    (item,) = (found for found in items(system) if found["section"] != "FILESET")
+    (item,) = (entry for entry in items(system) if entry["section"] != "FILESET")
     assert (item["section"], item["kind"]) == ("EARLIER", "fileset")
     assert (item["stages"], len(item["parts"])) == (["zstd", "age"], 3)
     assert item["size"] > 2 << 20
@@ -207,15 +209,15 @@ def test_what_an_earlier_run_left_is_known_by_its_record(system: System) -> None
 
 
 def test_the_digest_of_the_config_is_without_its_secrets(system: System) -> None:
-    own = {**system.script("own", "true"), "PARAMETERS": {"X_PASSWORD": "first"}}
+    section = {**system.script("own", "true"), "PARAMETERS": {"X_PASSWORD": "first"}}
     digests = []
     for secret in ("first", "second"):
-        own["PARAMETERS"]["X_PASSWORD"] = secret
+        section["PARAMETERS"]["X_PASSWORD"] = secret
         (system.source / "a").write_text("a")
-        system.configure({"OWN": own, **system.full_sections()})
+        system.configure({"OWN": section, **system.full_sections()})
         assert system.result("--accept-rollback")["exit_code"] == 0
         digests.append(system.manifest()["config"])
         for path in (system.store / "srv-test").iterdir():
             path.unlink()
     assert digests[0] == digests[1]
-    assert dataclasses.asdict(MADE)["config"] != digests[0]
+    assert dataclasses.asdict(MANIFEST)["config"] != digests[0]

@@ -14,8 +14,8 @@ def test_every_form_of_a_known_secret_is_masked() -> None:
     secret = "pl4nted s'e\"cret/+ü"
     masking.add(secret)
     raw = secret.encode()
-    for shown in (secret, quote(raw), quote(raw, safe=""), base64.b64encode(raw).decode()):
-        assert masking.text(f"before {shown} after").startswith("before ***")
+    for form in (secret, quote(raw), quote(raw, safe=""), base64.b64encode(raw).decode()):
+        assert masking.text(f"before {form} after").startswith("before ***")
     assert "pl4nted" not in masking.text(repr({"key": secret}))
 
 
@@ -29,18 +29,18 @@ def test_every_form_of_a_known_secret_is_masked() -> None:
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str) -> None:
-    shown = masking.text(text)
-    assert "hunter2" not in shown
-    assert "QQQ" not in shown
+    masked = masking.text(text)
+    assert "hunter2" not in masked
+    assert "QQQ" not in masked
 
 
 def test_a_command_shows_no_value_of_a_secretive_key() -> None:
-    shown = masking.command(
+    masked = masking.command(
         ["x", "--DB_PASSWORD", "hunter2", "--KEY_FILE", "/k", "--TOKEN", "env:T"]
     )
-    assert "hunter2" not in shown
-    assert "/k" in shown
-    assert "env:T" in shown
+    assert "hunter2" not in masked
+    assert "/k" in masked
+    assert "env:T" in masked
 
 
 def test_secret_prints_as_stars() -> None:

@@ -24,7 +24,7 @@ WEEKLY = (28, 21, 14, 7)
 
 
 @pytest.mark.parametrize(
-    ("others", "complete", "left", "levels", "says"),
+    ("others", "complete", "failed", "levels", "says"),
     [
         ((), None, (), [Level.OK], "no run yet"),
         (DAILY, 6, (), [Level.OK], "is 12 h 00 min old"),
@@ -43,20 +43,20 @@ WEEKLY = (28, 21, 14, 7)
 def test_the_newest_complete_run(
     others: Sequence[float],
     complete: int | None,
-    left: Sequence[float],
+    failed: Sequence[float],
     levels: list[Level],
     says: str,
 ) -> None:
-    known = ago(*others)
-    runs = Runs("" if complete is None else known[complete], known, ago(*left))
-    found = list(newest_runs.findings("store", runs, NOW))
-    assert [one.level for one in found] == levels
-    assert any(says in one.text for one in found)
-    assert all(one.hint for one in found if one.level is Level.WARN)
+    run_ids = ago(*others)
+    runs = Runs("" if complete is None else run_ids[complete], run_ids, ago(*failed))
+    findings = list(newest_runs.findings("store", runs, NOW))
+    assert [one.level for one in findings] == levels
+    assert any(says in one.text for one in findings)
+    assert all(one.hint for one in findings if one.level is Level.WARN)
 
 
 def test_many_runs_that_failed_are_not_listed_all() -> None:
-    known = ago(*(number / 100 for number in range(5_000, 0, -1)))
-    (first, second) = newest_runs.findings("store", Runs(known[0], known, ()), NOW)
+    run_ids = ago(*(number / 100 for number in range(5_000, 0, -1)))
+    (first, second) = newest_runs.findings("store", Runs(run_ids[0], run_ids, ()), NOW)
     assert first.level is second.level is Level.WARN
-    assert f"{known[-1]} and 4996 before" in second.text
+    assert f"{run_ids[-1]} and 4996 before" in second.text

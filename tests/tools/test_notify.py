@@ -50,26 +50,28 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture
 def web() -> Iterator[Receiver]:
-    with receivers.receiver() as opened:
-        yield opened
+    with receivers.receiver() as receiver:
+        yield receiver
 
 
-def taken(folder: Path, section: Any) -> tuple[tuple[NotifyChannel, ...], list[str], list[str]]:
+def read_section(
+    folder: Path, section: Any
+) -> tuple[tuple[NotifyChannel, ...], list[str], list[str]]:
     """Channels, errors with hints, and warnings of a NOTIFY section."""
     path = folder / "conf.json"
     path.write_text(json.dumps({"NOTIFY": section}, indent=1))
     warnings: list[str] = []
     merged = Files(insecure=True).merged(path)
-    found, errors = notify.take(merged, warnings)
+    notify_channels, errors = notify.take(merged, warnings)
     assert "NOTIFY" not in merged
-    return found, [f"{error} | {error.hint}" for error in errors], warnings
+    return notify_channels, [f"{error} | {error.hint}" for error in errors], warnings
 
 
 def one(folder: Path, **keys: Any) -> NotifyChannel:
     """One channel, its file secure."""
-    found, errors, _ = taken(folder, {"it": keys})
+    notify_channels, errors, _ = read_section(folder, {"it": keys})
     assert errors == []
-    return found[0]
+    return notify_channels[0]
 
 
 def document(status: Status = Status.FAILED, text: str = "access denied", **more: Any) -> Document:
@@ -92,16 +94,16 @@ def test_the_page_has_every_key(kind: str) -> None:
 
 
 def test_the_examples_of_the_page_are_valid(tmp_path: Path) -> None:
-    found = re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)
+    examples = re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)
     sections = [
         json.loads(text)["NOTIFY"] if text.startswith("{") else json.loads(f"{{{text}}}")
-        for text in found
+        for text in examples
     ]
     used = set()
     for section in sections:
-        made, errors, warnings = taken(tmp_path, section)
+        notify_channels, errors, warnings = read_section(tmp_path, section)
         assert (errors, warnings) == ([], [])
-        used |= {channel.keys.type for channel in made}
+        used |= {channel.keys.type for channel in notify_channels}
     assert used == set(TYPES)
 
 
@@ -143,25 +145,25 @@ def test_a_wrong_channel_is_one_error_and_the_others_are_told(
     tmp_path: Path, keys: Any, says: str
 ) -> None:
     section = {"it": keys, "good": HOOK, "__note": "a comment"}
-    found, errors, _ = taken(tmp_path, section)
+    notify_channels, errors, _ = read_section(tmp_path, section)
     assert len(errors) == 1
     assert re.search(says, errors[0]), errors[0]
     assert "\n" not in errors[0]
-    assert [channel.name for channel in found] == ["good"]
-    told = notify.readable(Files(insecure=True).merged(tmp_path / "conf.json"))
-    assert [channel.name for channel in told] == ["good"]
+    assert [channel.name for channel in notify_channels] == ["good"]
+    readable = notify.readable(Files(insecure=True).merged(tmp_path / "conf.json"))
+    assert [channel.name for channel in readable] == ["good"]
 
 
 def test_channels_are_merged_with_those_of_an_included_file(tmp_path: Path) -> None:
     """Key by key; TEMPLATE is one value."""
     shared = {"it": {**HOOK, "ON": "all", "TEMPLATE": {"a": "{status}", "b": "1"}}, "more": HOOK}
-    own = {"it": {"ON": "failure", "TEMPLATE": {"c": "{hint}"}}}
+    including = {"it": {"ON": "failure", "TEMPLATE": {"c": "{hint}"}}}
     (tmp_path / "shared.json").write_text(json.dumps({"NOTIFY": shared}))
-    (tmp_path / "conf.json").write_text(json.dumps({"INCLUDE": "shared.json", "NOTIFY": own}))
-    found, errors = notify.take(Files(insecure=True).merged(tmp_path / "conf.json"), [])
-    assert (errors, [channel.name for channel in found]) == ([], ["it", "more"])
-    assert found[0].keys.on == ("failure",)
-    assert found[0].keys.posted() == {"c": "{hint}"}  # type: ignore[attr-defined]
+    (tmp_path / "conf.json").write_text(json.dumps({"INCLUDE": "shared.json", "NOTIFY": including}))
+    notify_channels, errors = notify.take(Files(insecure=True).merged(tmp_path / "conf.json"), [])
+    assert (errors, [channel.name for channel in notify_channels]) == ([], ["it", "more"])
+    assert notify_channels[0].keys.on == ("failure",)
+    assert notify_channels[0].keys.posted() == {"c": "{hint}"}  # type: ignore[attr-defined]
 
 
 def test_a_section_that_is_not_an_object_is_named(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_a_section_that_is_not_an_object_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["brt", "", "a b", "x" * 51, "a/b"])
 def test_a_name_that_no_channel_may_have(tmp_path: Path, name: str) -> None:
-    _, errors, _ = taken(tmp_path, {name: HOOK})
+    _, errors, _ = read_section(tmp_path, {name: HOOK})
     assert "invalid name of a channel" in errors[0]
 
 
@@ -181,22 +183,22 @@ def test_channels_under_another_name_are_not_skipped(tmp_path: Path) -> None:
     path = tmp_path / "conf.json"
     path.write_text(json.dumps({"NOTIFI": {"it": HOOK}, "NOTIFY": {"ACTION": "execute"}}))
     merged = Files(insecure=True).merged(path)
-    found, errors = notify.take(merged, [])
-    assert (found, [error.hint for error in errors]) == ((), ["Rename it to NOTIFY."])
+    notify_channels, errors = notify.take(merged, [])
+    assert (notify_channels, [error.hint for error in errors]) == ((), ["Rename it to NOTIFY."])
     assert list(merged) == ["NOTIFI", "NOTIFY"]  # one with ACTION is a section
 
 
 def test_secrets_are_masked_and_named(tmp_path: Path) -> None:
     url = "https://chat.example/services/T0123456789abcdef0/x?key=0123456789abcdefXYZ"
-    found, _, warnings = taken(
+    notify_channels, _, warnings = read_section(
         tmp_path,
         {
             "hook": {**HOOK, "URL": url, "HEADERS": {"X-Key": "s3cr3t-header"}, "TOKEN": "t0ken-x"},
             "mail": {**MAIL, "USER": "u", "PASSWORD": "pa55-word"},
         },
     )
-    shown = [channel.description() for channel in found]
-    assert shown == [
+    descriptions = [channel.description() for channel in notify_channels]
+    assert descriptions == [
         "webhook to https://chat.example on all",
         "email to a@example.com by localhost:25 (none) on problems",
     ]
@@ -229,9 +231,11 @@ def test_a_line_that_is_too_long_keeps_its_beginning() -> None:
 
 
 def test_a_mail_says_what_failed_what_it_means_and_what_to_do() -> None:
-    found = document(text="access denied for backup@localhost")
-    assert summary.subject(found) == "[srv-1] backup failed: DB: access denied for backup@localhost"
-    text = summary.text(found)
+    report = document(text="access denied for backup@localhost")
+    assert (
+        summary.subject(report) == "[srv-1] backup failed: DB: access denied for backup@localhost"
+    )
+    text = summary.text(report)
     for part in (
         "Backup of srv-1: failed (exit code 1)",
         "Runs that were stored earlier are unchanged.",
@@ -244,9 +248,9 @@ def test_a_mail_says_what_failed_what_it_means_and_what_to_do() -> None:
 
 def test_every_status_has_its_words() -> None:
     for status in Status:
-        found = document(status)
-        assert summary.subject(found).startswith("[srv-1] backup ")
-        assert summary.text(found).endswith("\n")
+        report = document(status)
+        assert summary.subject(report).startswith("[srv-1] backup ")
+        assert summary.text(report).endswith("\n")
     restored = summary.text(document(Status.OK, action="restore"))
     assert "Restore of srv-1: succeeded" in restored
     assert "Everything was restored." in restored
@@ -368,26 +372,26 @@ def all_of_them(folder: Path, web: str, **more: Any) -> tuple[NotifyChannel, ...
         "phone": {"TYPE": "ntfy", "ON": "all", "URL": f"{web}/topic", "TOKEN": "tk_1234567890"},
     }  # fmt: skip
     section = {name: {**keys, **more} for name, keys in section.items()}
-    found, errors, _ = taken(folder, section)
+    notify_channels, errors, _ = read_section(folder, section)
     assert errors == []
-    return found
+    return notify_channels
 
 
-def told(
-    folder: Path, made: tuple[NotifyChannel, ...], found: Document, tries: int = 2
+def delivered(
+    folder: Path, notify_channels: tuple[NotifyChannel, ...], report: Document, tries: int = 2
 ) -> dict[str, str]:
     general = General("srv-1", message_config_wait=Duration(0.0))
-    recipients = channels.configured(general, made)
-    return delivery.deliver(recipients, found, "log\n", folder, tries)
+    recipients = channels.configured(general, notify_channels)
+    return delivery.deliver(recipients, report, "log\n", folder, tries)
 
 
 def test_what_each_receiver_gets(web: Receiver, tmp_path: Path) -> None:
-    found = document(text="\u20ac" * 5_000)
-    results = told(tmp_path, all_of_them(tmp_path, web.url), found)
+    report = document(text="\u20ac" * 5_000)
+    results = delivered(tmp_path, all_of_them(tmp_path, web.url), report)
     assert results == dict.fromkeys(("hook", "chat", "monitor", "phone"), "delivered")
     requests = {request.path: request for request in web.accepted}
     assert len(web.requests) == len(web.accepted) == 4
-    assert requests["/hook"].json == found
+    assert requests["/hook"].json == report
     chat = requests["/c"].json
     assert (chat["t"][0][:14], chat["code"], chat["n"]) == ("failure: [srv-", 1, 1)
     assert requests["/"].json["topic"] == "topic"
@@ -403,8 +407,8 @@ def test_each_outcome_is_told_once(web: Receiver, tmp_path: Path, status: Status
         word: {"TYPE": "webhook", "URL": f"{web.url}/{word}", "ON": word}
         for word in (*(outcome.value for outcome in Outcome), "all", "problems")
     }
-    made, _, _ = taken(tmp_path, section)
-    results = told(tmp_path, made, document(status))
+    notify_channels, _, _ = read_section(tmp_path, section)
+    results = delivered(tmp_path, notify_channels, document(status))
     outcome = summary.outcome(document(status))
     expected = {outcome.value, "all"}
     expected |= {"problems"} if outcome is not Outcome.SUCCESS else set()
@@ -413,9 +417,9 @@ def test_each_outcome_is_told_once(web: Receiver, tmp_path: Path, status: Status
 
 
 def test_a_monitor_joins_start_and_end(web: Receiver, tmp_path: Path) -> None:
-    made = all_of_them(tmp_path, web.url)
+    notify_channels = all_of_them(tmp_path, web.url)
     general = General("srv-1", message_config_wait=Duration(0.0))
-    recipients = channels.configured(general, made)
+    recipients = channels.configured(general, notify_channels)
     announcement = delivery.Announcement()
     start = start_document("20261123_030000", "srv-1", BEGIN, RunOrigin())
     announcement.begin(recipients, start)
@@ -443,7 +447,7 @@ def test_a_server_that_fails_costs_a_bounded_time(
     """Issue 17, C36. A ping is not kept: a monitor counts the time of arrival."""
     web.answer = answer
     began = time.monotonic()
-    results = told(tmp_path, all_of_them(tmp_path, web.url, TIMEOUT="0.5"), document())
+    results = delivered(tmp_path, all_of_them(tmp_path, web.url, TIMEOUT="0.5"), document())
     assert time.monotonic() - began < 20
     assert results == {"hook": "kept", "chat": "kept", "phone": "kept", "monitor": "lost"}
     assert not [request for request in web.requests if request.path == "/elsewhere"]
@@ -453,7 +457,7 @@ def test_an_untrusted_certificate_is_not_talked_to(
     tmp_path: Path, certificate: Certificate
 ) -> None:
     with receivers.receiver(context=certificate.context) as web:
-        results = told(tmp_path, all_of_them(tmp_path, web.url), document())
+        results = delivered(tmp_path, all_of_them(tmp_path, web.url), document())
         assert set(results.values()) == {"kept", "lost"}
         assert web.requests == []
 
@@ -471,10 +475,12 @@ def test_tls_that_fails_is_one_line_with_server_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, says: str
 ) -> None:
     address = "127.0.0.9" if fault == "other address" else "127.0.0.1"
-    made = receivers.certificate(tmp_path, address, -1 if fault == "expired" else 1)
+    server_certificate = receivers.certificate(tmp_path, address, -1 if fault == "expired" else 1)
     if fault != "self-signed":
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made.file))
-    with receivers.receiver(context=None if fault == "plain text" else made.context) as web:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server_certificate.file))
+    with receivers.receiver(
+        context=None if fault == "plain text" else server_certificate.context
+    ) as web:
         url = web.url.replace("http://", "https://")
         with pytest.raises(DeliveryError) as caught:
             requests_utils.post_body(url, b"{}", {}, SHORT)
@@ -488,9 +494,9 @@ def test_all_attempts_of_a_channel_end_within_its_budget(tmp_path: Path) -> None
     """A mail server that is silent, or answers slowly, prolongs a run by that time alone."""
     with receivers.silent_server(b"220 hello\r\n") as port:
         keys = {**MAIL, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": port, "SMTP_SECURITY": "none"}
-        made = one(tmp_path, **keys, TIMEOUT="0.4")
+        channel = one(tmp_path, **keys, TIMEOUT="0.4")
         general = General("srv-1", message_config_wait=Duration(300.0))
-        (recipient,) = channels.configured(general, [made]).values()
+        (recipient,) = channels.configured(general, [channel]).values()
         assert (recipient.limits.budget, recipient.first_wait) == (60.0, 5.0)
         limits = replace(recipient.limits, budget=1.0)
         quick = replace(recipient, limits=limits, first_wait=0.2)
@@ -500,12 +506,12 @@ def test_all_attempts_of_a_channel_end_within_its_budget(tmp_path: Path) -> None
 
 
 def test_what_was_kept_is_sent_with_the_next_run(web: Receiver, tmp_path: Path) -> None:
-    made = all_of_them(tmp_path, web.url)
+    notify_channels = all_of_them(tmp_path, web.url)
     web.answer = "down"
-    told(tmp_path, made, document(), 1)
+    delivered(tmp_path, notify_channels, document(), 1)
     web.answer = "good"
     web.requests.clear()
-    results = told(tmp_path, made, document(Status.OK, run_id="20261124_030000"))
+    results = delivered(tmp_path, notify_channels, document(Status.OK, run_id="20261124_030000"))
     assert set(results.values()) == {"delivered"}
     statuses = [request.json["status"] for request in web.requests if request.path == "/hook"]
     assert statuses == ["failed", "ok"]
@@ -516,19 +522,19 @@ def test_what_was_kept_is_sent_with_the_next_run(web: Receiver, tmp_path: Path) 
 def test_reports_of_a_channel_that_left_the_config_go_after_30_days(
     web: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = all_of_them(tmp_path, web.url)
+    notify_channels = all_of_them(tmp_path, web.url)
     web.answer = "down"
-    told(tmp_path, made, document(), 1)
+    delivered(tmp_path, notify_channels, document(), 1)
     web.answer = "good"
-    kept = sorted((tmp_path / "reports").iterdir())
-    hook = [channel for channel in made if channel.name == "hook"]
-    told(tmp_path, tuple(hook), document(Status.OK))
-    left = sorted((tmp_path / "reports").iterdir())
-    assert (len(kept), len(left)) == (3, 2)
-    os.utime(left[0], times=(0, 0))
-    told(tmp_path, tuple(hook), document(Status.OK))
-    assert sorted((tmp_path / "reports").iterdir()) == left[1:]
-    assert f"{left[0]}: its channel is no longer in the config, removed" in caplog.text
+    before = sorted((tmp_path / "reports").iterdir())
+    hook = [channel for channel in notify_channels if channel.name == "hook"]
+    delivered(tmp_path, tuple(hook), document(Status.OK))
+    remaining = sorted((tmp_path / "reports").iterdir())
+    assert (len(before), len(remaining)) == (3, 2)
+    os.utime(remaining[0], times=(0, 0))
+    delivered(tmp_path, tuple(hook), document(Status.OK))
+    assert sorted((tmp_path / "reports").iterdir()) == remaining[1:]
+    assert f"{remaining[0]}: its channel is no longer in the config, removed" in caplog.text
 
 
 def test_a_channel_that_hangs_does_not_delay_the_others(tmp_path: Path) -> None:
@@ -537,7 +543,7 @@ def test_a_channel_that_hangs_does_not_delay_the_others(tmp_path: Path) -> None:
             "slow": {"TYPE": "webhook", "URL": f"{slow.url}/x", "TIMEOUT": "2"},
             "fast": {"TYPE": "webhook", "URL": f"{fast.url}/x"},
         }
-        made, _, _ = taken(tmp_path, section)
+        notify_channels, _, _ = read_section(tmp_path, section)
         moments: list[float] = []
         handle = fast.handle
 
@@ -546,7 +552,10 @@ def test_a_channel_that_hangs_does_not_delay_the_others(tmp_path: Path) -> None:
             handle(handler)
 
         fast.handle = timed  # type: ignore[method-assign]
-        assert told(tmp_path, made, document(), 1) == {"slow": "kept", "fast": "delivered"}
+        assert delivered(tmp_path, notify_channels, document(), 1) == {
+            "slow": "kept",
+            "fast": "delivered",
+        }
         assert moments[0] < time.monotonic() - 0.5
 
 
@@ -557,7 +566,7 @@ def test_a_bug_in_a_channel_changes_nothing_else(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(ping.Ping, "send", broken)
-    results = told(tmp_path, all_of_them(tmp_path, web.url), document())
+    results = delivered(tmp_path, all_of_them(tmp_path, web.url), document())
     assert results == {
         "hook": "delivered", "chat": "delivered", "phone": "delivered", "monitor": "lost"
     }  # fmt: skip
@@ -566,8 +575,8 @@ def test_a_bug_in_a_channel_changes_nothing_else(
 def test_a_secret_that_cannot_be_read_is_named(
     web: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = all_of_them(tmp_path, web.url, URL="file:/nonexistent/url")
-    assert set(told(tmp_path, made, document()).values()) == {"kept", "lost"}
+    notify_channels = all_of_them(tmp_path, web.url, URL="file:/nonexistent/url")
+    assert set(delivered(tmp_path, notify_channels, document()).values()) == {"kept", "lost"}
     assert "secret file:/nonexistent/url cannot be read" in caplog.text
     assert web.requests == []
 
@@ -575,11 +584,11 @@ def test_a_secret_that_cannot_be_read_is_named(
 @pytest.mark.needs("apprise")
 def test_apprise(web: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     channel = one(tmp_path, TYPE="apprise", URL=f"json{web.url[4:]}/x", ON="all", TIMEOUT=20)
-    assert told(tmp_path, (channel,), document()) == {"it": "delivered"}
+    assert delivered(tmp_path, (channel,), document()) == {"it": "delivered"}
     assert web.accepted[0].json["title"].startswith("[srv-1] backup failed")
     assert web.accepted[0].json["type"] == "failure"
     web.answer = "down"
-    assert told(tmp_path, (channel,), document(), 1) == {"it": "kept"}
+    assert delivered(tmp_path, (channel,), document(), 1) == {"it": "kept"}
     broken = tmp_path / "broken.py"
     broken.write_text("raise MemoryError")
     service = AppriseService(AppriseKeys(type="apprise", url=Secret("json://127.0.0.1:1/x")))
@@ -591,7 +600,7 @@ def test_apprise(web: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert caught.value.doubt is Doubt.AMBIGUOUS
     with receivers.receiver("endless") as other:
         channel = one(tmp_path, TYPE="apprise", URL=f"json{other.url[4:]}/x", ON="all", TIMEOUT=3)
-        assert told(tmp_path, (channel,), document(), 1) != {"it": "delivered"}
+        assert delivered(tmp_path, (channel,), document(), 1) != {"it": "delivered"}
     monkeypatch.setitem(sys.modules, "apprise", None)
     (line,) = notify_checks.tested([channel])
     assert line.text.endswith("NOTIFY.it: apprise: the package apprise is not installed")
@@ -614,8 +623,8 @@ def test_the_test_sends_nothing(web: Receiver, tmp_path: Path, certificate: Cert
             "unknown": {"TYPE": "ntfy", "URL": "http://no-such-host.invalid/topic"},
             "unset": {"TYPE": "webhook", "URL": "env:NO_SUCH_VARIABLE"},
         }
-        made, _, _ = taken(tmp_path, section)
-        lines = notify_checks.tested(made)
+        notify_channels, _, _ = read_section(tmp_path, section)
+        lines = notify_checks.tested(notify_channels)
     texts = [f"{line.level.value} {line.text}" for line in lines]
     assert texts[0].startswith("ok good: logged in as backup@example.com at 127.0.0.1:")
     assert re.match(r"BAD .*conf.json:\d+: NOTIFY.wrong: 127.*login rejected: 535", texts[1])

@@ -54,11 +54,11 @@ def test_help_that_cannot_be_printed_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
-@pytest.mark.parametrize("words", ["setup.py --help", "backup.py --version"])
+@pytest.mark.parametrize("command", ["setup.py --help", "backup.py --version"])
 @pytest.mark.fault("standard output is full or closed", "exit 1, named, in every program")
-def test_a_shell_redirects_it(words: str, redirection: str) -> None:
+def test_a_shell_redirects_it(command: str, redirection: str) -> None:
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} {words} {redirection}"],
+        ["sh", "-c", f"{sys.executable} {command} {redirection}"],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
@@ -75,15 +75,15 @@ def test_a_file_never_takes_the_number_of_a_closed_stream(tmp_path: Path) -> Non
         "print('text'); print('text', file=sys.stderr); assert sys.stdin is None\n"
         "sys.exit(output.close_standard(0))"
     )
-    words = f'exec {sys.executable} -c "$0" "$@" <&- >&- 2>&-'
-    command = ["sh", "-c", words, code, str(ROOT), str(tmp_path / "file")]
+    script = f'exec {sys.executable} -c "$0" "$@" <&- >&- 2>&-'
+    command = ["sh", "-c", script, code, str(ROOT), str(tmp_path / "file")]
     assert subprocess.run(command, timeout=60, check=False).returncode == 1
     assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    words = f"{sys.executable} restore/restore.py --help | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", words], cwd=ROOT, capture_output=True, check=False)
+    script = f"{sys.executable} restore/restore.py --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 

@@ -59,11 +59,15 @@ print("good")
 def modules() -> Iterator[ModuleType]:
     """Every module of the product."""
     for file in sorted(ROOT.rglob("*.py")):
-        below = file.relative_to(ROOT)
-        if len(below.parts) == 1 or below.parts[0][0] == "." or below.parts[0] in NO_MODULES:
+        relative = file.relative_to(ROOT)
+        if (
+            len(relative.parts) == 1
+            or relative.parts[0][0] == "."
+            or relative.parts[0] in NO_MODULES
+        ):
             continue
         if file.name not in ("__init__.py", "provider_pycryptodome.py"):
-            yield imports.module(".".join(below.with_suffix("").parts))
+            yield imports.module(".".join(relative.with_suffix("").parts))
 
 
 def patterns(value: object) -> Iterator[re.Pattern[Any]]:
@@ -103,14 +107,14 @@ def ambiguous(parsed: Any, *, repeated: bool = False) -> bool:
 
 def test_no_repetition_has_several_readings() -> None:
     """Issue 13 B6: 28 doubled quotes in the name of an account took more than 20 seconds."""
-    found = {
+    slow_patterns = {
         f"{module.__name__}: {pattern.pattern!r}"
         for module in modules()
         for value in list(vars(module).values())
         for pattern in patterns(value)
         if ambiguous(parser.parse(pattern.pattern, pattern.flags))
     }
-    assert found == set()
+    assert slow_patterns == set()
     assert ambiguous(parser.parse(r"'(?:[^']+|'')*x"))
     assert not ambiguous(parser.parse(r"(?:,[^,]+)*"))
 

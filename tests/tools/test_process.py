@@ -32,12 +32,12 @@ def test_a_signal_is_named_and_the_tail_of_standard_error_is_the_hint() -> None:
 
 
 def test_no_deadlock_between_a_large_input_and_a_large_output() -> None:
-    given = b"x" * (5 << 20)
+    content = b"x" * (5 << 20)
     assert (
         b"".join(
-            process.output(["sh", "-c", "cat; head -c 3000000 /dev/zero >&2"], stdin_data=given)
+            process.output(["sh", "-c", "cat; head -c 3000000 /dev/zero >&2"], stdin_data=content)
         )
-        == given
+        == content
     )
 
 
@@ -69,12 +69,12 @@ def test_a_missing_program_is_named() -> None:
 def test_the_hint_fits_why_a_program_cannot_be_started(number: int, hint: str) -> None:
     """Issue 13 C6: "Install X" where the memory, the processes or the rights were missing."""
     error = OSError(number, os.strerror(number), "/bin/no-such")
-    found = start_error.of("SECTION", ["/bin/no-such", "x"], error, Path("/a"))
-    assert str(found).startswith("SECTION: /bin/no-such cannot be started: ")
+    of_program = start_error.of("SECTION", ["/bin/no-such", "x"], error, Path("/a"))
+    assert str(of_program).startswith("SECTION: /bin/no-such cannot be started: ")
     of_hook = start_error.of("BEFORE /bin/no-such", ["/bin/no-such"], error, None)
     assert str(of_hook).startswith("BEFORE /bin/no-such cannot be started: ")
-    assert hint in found.hint
-    assert ("Install" in found.hint) is (number == errno.ENOENT)
+    assert hint in of_program.hint
+    assert ("Install" in of_program.hint) is (number == errno.ENOENT)
 
 
 def test_a_long_argument_and_a_missing_folder_are_named(tmp_path: Path) -> None:
@@ -90,12 +90,12 @@ def test_a_long_argument_and_a_missing_folder_are_named(tmp_path: Path) -> None:
 def test_a_signal_while_a_program_starts_waits_for_its_owner(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made: list[process.Group] = []
+    groups: list[process.Group] = []
     real = process.Group
 
     def slow(*argv: Any, **how: Any) -> process.Group:
         group = real(*argv, **how)
-        made.append(group)
+        groups.append(group)
         os.kill(os.getpid(), signal.SIGTERM)  # lands before anybody owns the group
         return group
 
@@ -109,4 +109,4 @@ def test_a_signal_while_a_program_starts_waits_for_its_owner(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert made[0].popen.returncode == -signal.SIGTERM
+    assert groups[0].popen.returncode == -signal.SIGTERM

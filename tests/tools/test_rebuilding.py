@@ -55,7 +55,7 @@ def wheel(folder: Path, name: str, files: Sequence[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lock file and the wheels that belong to it, with pip."""
     folder = tmp_path_factory.mktemp("kept")
     (folder / "wheels").mkdir()
@@ -67,7 +67,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def release(tmp_path: Path, kept: Path) -> Path:
+def release(tmp_path: Path, wheels: Path) -> Path:
     """A release with the code, wheels and lock file, whose environment is dead."""
     folder = tmp_path / "release"
     folder.mkdir()
@@ -76,7 +76,7 @@ def release(tmp_path: Path, kept: Path) -> Path:
     shutil.copytree(ROOT / "compression", folder / "compression")
     for name in ("pyproject.toml", "CHANGELOG.md"):
         shutil.copy(ROOT / name, folder)
-    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    shutil.copytree(wheels, folder, dirs_exist_ok=True)
     dead(folder)
     return folder
 
@@ -90,10 +90,10 @@ def dead(folder: Path, version: str = "3.9") -> None:
     (environment / "pyvenv.cfg").write_text(f"home = {BASE.parent}\n")
 
 
-def started(folder: Path, *words: str, python: Path = BASE) -> subprocess.CompletedProcess[str]:
+def started(folder: Path, *arguments: str, python: Path = BASE) -> subprocess.CompletedProcess[str]:
     env = {"PATH": "/nonexistent", "HOME": "/nonexistent", "PIP_INDEX_URL": "http://127.0.0.1:9/"}
     return subprocess.run(
-        [str(python), str(folder / "backup.py"), *words],
+        [str(python), str(folder / "backup.py"), *arguments],
         cwd="/",
         env=env,
         capture_output=True,
@@ -107,8 +107,8 @@ def started(folder: Path, *words: str, python: Path = BASE) -> subprocess.Comple
 @pytest.mark.fault("Python replaced by another version", "the environment is made again")
 def test_a_dead_environment_is_made_again(release: Path) -> None:
     """C33: the Python below .venv is another one. Two commands at once make one environment."""
-    left = release / ".environment-left"  # of a process that was killed
-    left.mkdir()
+    leftover = release / ".environment-left"  # of a process that was killed
+    leftover.mkdir()
     packages = release / ".venv/lib/python3.9/site-packages"
     for name in ("apprise-2.3.0", "rich-1.0", "PyYAML-6"):  # two of them are in no lock file
         (packages / f"{name}.dist-info").mkdir()
@@ -346,8 +346,8 @@ def test_a_run_that_cannot_start_is_reported(release: Path, server: ReportServer
 
 def bare_python(folder: Path) -> Path:
     """Return a Python that has no packages, as that of a server."""
-    made = folder / "bare"
-    if not made.exists():
-        made.write_text(f'#!/bin/sh\nexec {BASE} -S "$@"\n')
-        made.chmod(0o755)
-    return made
+    program = folder / "bare"
+    if not program.exists():
+        program.write_text(f'#!/bin/sh\nexec {BASE} -S "$@"\n')
+        program.chmod(0o755)
+    return program

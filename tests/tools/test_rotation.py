@@ -24,15 +24,15 @@ HOST = "srv-test"
 @pytest.fixture
 def system(tmp_path: Path) -> System:
     """A run of each of two keys, the second one named by the first."""
-    whole = System(tmp_path)
-    (whole.source / "a").write_text("one")
-    whole.configure(whole.full_sections(), STREAM="True")
-    assert whole.result()["exit_code"] == 0
-    said = rotated(whole)
-    assert "signer: srv-test" in said
-    (whole.source / "a").write_text("two")
-    assert whole.result()["exit_code"] == 0
-    return whole
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("one")
+    new_system.configure(new_system.full_sections(), STREAM="True")
+    assert new_system.result()["exit_code"] == 0
+    output = rotated(new_system)
+    assert "signer: srv-test" in output
+    (new_system.source / "a").write_text("two")
+    assert new_system.result()["exit_code"] == 0
+    return new_system
 
 
 def rotated(system: System) -> str:
@@ -46,9 +46,9 @@ def rotated(system: System) -> str:
     return done.stdout + done.stderr
 
 
-def restored(system: System, *words: str) -> str:
+def restored(system: System, *arguments: str) -> str:
     """What a machine restores that knows the first signer alone."""
-    out = system.restored(*words)
+    out = system.restored(*arguments)
     return (out / "FILESET" / system.source.relative_to("/") / "a").read_text()
 
 
@@ -69,8 +69,8 @@ def test_a_statement_of_somebody_else_names_nobody(system: System) -> None:
     (statement,) = folder.glob("*.signer.json")
     forged = system.folder / "forged.key"
     writer_key.create(forged, HOST)
-    said = statement.read_bytes()
-    statement.with_name(statement.name + ".sig").write_bytes(writer_key.read(forged).sign(said))
+    content = statement.read_bytes()
+    statement.with_name(statement.name + ".sig").write_bytes(writer_key.read(forged).sign(content))
     elsewhere(system)
     text = system.restore(
         "--restore", "latest", "--destination", str(system.folder / "out"), code=1
@@ -106,8 +106,8 @@ def test_ssh_keygen_follows_the_sheet(system: System, tmp_path: Path) -> None:
 def _commands(sheet: str) -> list[str]:
     """The ssh-keygen commands of a sheet; that of a statement before that of the manifest."""
     blocks = sheet.split("    ssh-keygen ")[1:]
-    found = ["ssh-keygen " + "\n".join(block.split("\n")[:2]) for block in blocks]
-    return found[::-1]
+    commands = ["ssh-keygen " + "\n".join(block.split("\n")[:2]) for block in blocks]
+    return commands[::-1]
 
 
 def test_two_rotations_and_a_new_store(system: System) -> None:
@@ -134,7 +134,7 @@ def test_a_key_is_not_rotated_to_another_host(tmp_path: Path) -> None:
 # --- whom a statement makes known
 
 
-def made(path: Path) -> tuple[str, writer_key.WriterKey]:
+def rotated_key(path: Path) -> tuple[str, writer_key.WriterKey]:
     """The line of a first key, and the key that replaced it."""
     line = writer_key.create(path, HOST)
     writer_key.rotate(path, HOST)
@@ -155,7 +155,7 @@ def followed(key: writer_key.WriterKey, when: datetime, *lines: str) -> Signers:
 
 
 def test_a_stolen_key_names_nobody_after_its_end(tmp_path: Path) -> None:
-    line, key = made(tmp_path / "key")
+    line, key = rotated_key(tmp_path / "key")
     limited = line.replace(f"{HOST} ", f'{HOST} valid-before="20260101Z",', 1)
     end = datetime(2026, 1, 1, tzinfo=timezone.utc)
     for lines in ([limited], [line, limited]):  # the key file knows it without the limit
@@ -164,26 +164,26 @@ def test_a_stolen_key_names_nobody_after_its_end(tmp_path: Path) -> None:
 
 
 def test_a_statement_lifts_no_limit(tmp_path: Path) -> None:
-    line, key = made(tmp_path / "key")
+    line, key = rotated_key(tmp_path / "key")
     new = writer_key.allowed_signer(HOST, key.public)
     limited = new.replace(f"{HOST} ", f'{HOST} valid-before="20260101Z",', 1)
     now = datetime.now(timezone.utc)
-    found = followed(key, now, line, limited)
-    assert "the end of its signer" in found.problem(key.public, HOST, now)
+    trust = followed(key, now, line, limited)
+    assert "the end of its signer" in trust.problem(key.public, HOST, now)
 
 
 def test_a_statement_for_another_host_names_nobody(tmp_path: Path) -> None:
-    line, key = made(tmp_path / "key")
+    line, key = rotated_key(tmp_path / "key")
     anywhere = line.replace(HOST, "*", 1)
-    said = rotation.statement("srv-other", writer_key.allowed_signer(HOST, bytes(range(32))))
+    content = rotation.statement("srv-other", writer_key.allowed_signer(HOST, bytes(range(32))))
     trust = Trust(Signers(tuple(signers.of_text(anywhere, "x"))))
-    links = [("x", lambda: said, Signature(key.sign(said), datetime.now(timezone.utc)))]
+    links = [("x", lambda: content, Signature(key.sign(content), datetime.now(timezone.utc)))]
     assert trust.following(HOST, links).signers == trust.signers
 
 
 def test_damaged_files_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    made(path)
+    rotated_key(path)
     text = path.read_text()
     path.write_text(text.replace("# rotation: 2", "# rotation: x"))
     with pytest.raises(ConfigError, match="damaged rotation comment"):

@@ -55,12 +55,12 @@ def check(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def result(system: System, *words: str) -> dict[str, Any]:
+def result(system: System, *arguments: str) -> dict[str, Any]:
     """The document of a run, as --json prints it, checked."""
-    done = system.run("-r", "--json", *words)
-    found = check(json.loads(done.stdout))
-    assert found["exit_code"] == done.returncode
-    return found
+    done = system.run("-r", "--json", *arguments)
+    document = check(json.loads(done.stdout))
+    assert document["exit_code"] == done.returncode
+    return document
 
 
 STREAMS = pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", "staged"])
@@ -70,21 +70,21 @@ STREAMS = pytest.mark.parametrize("stream", ["True", "False"], ids=["streamed", 
 def test_a_good_run(system: System, stream: str) -> None:
     (system.source / "a").write_text("content " * 1000)
     system.configure(system.full_sections(), STREAM=stream)
-    found = result(system)
-    assert (found["version"], found["action"], found["status"]) == (1, "backup", "ok")
-    assert found["mode"] == ("streamed" if stream == "True" else "staged")
-    assert (found["problems"], found["report"], found["reports"]) == ([], "none", {})
-    assert found["config"]["file"] == str(system.conf)
+    document = result(system)
+    assert (document["version"], document["action"], document["status"]) == (1, "backup", "ok")
+    assert document["mode"] == ("streamed" if stream == "True" else "staged")
+    assert (document["problems"], document["report"], document["reports"]) == ([], "none", {})
+    assert document["config"]["file"] == str(system.conf)
     manifest = system.manifest()
-    assert found["config"]["id"] == manifest["config_id"]
-    assert found["config"]["sha256"] == manifest["config"]
-    assert found["machine"] == {"id": manifest["machine"], "name": manifest["machine_name"]}
-    (item,) = found["items"]
+    assert document["config"]["id"] == manifest["config_id"]
+    assert document["config"]["sha256"] == manifest["config"]
+    assert document["machine"] == {"id": manifest["machine"], "name": manifest["machine_name"]}
+    (item,) = document["items"]
     assert (item["section"], item["name"], item["kind"]) == ("FILESET", "", "fileset")
     assert item["size"] == manifest["items"][0]["size"]
     sizes = [part["size"] for part in manifest["items"][0]["parts"]]
     assert item["stored_size"] == sum(sizes)
-    (store,) = found["stores"]
+    (store,) = document["stores"]
     assert store == {
         "section": "STORAGE_LOCAL",
         "kind": "local",
@@ -97,11 +97,11 @@ def test_a_good_run(system: System, stream: str) -> None:
         "bytes": sum(sizes),
         "missing": [],
     }
-    kinds = {section["name"]: section["kind"] for section in found["sections"]}
+    kinds = {section["name"]: section["kind"] for section in document["sections"]}
     assert kinds["FILESET"] == "source"
     assert kinds["STORAGE_LOCAL"] == "store"
-    for section in found["sections"]:
-        assert found["begin"] <= section["begin"] <= section["end"] <= found["end"]
+    for section in document["sections"]:
+        assert document["begin"] <= section["begin"] <= section["end"] <= document["end"]
 
 
 @STREAMS
@@ -113,14 +113,14 @@ def test_a_failed_run(system: System, stream: str) -> None:
     system.configure(
         {"LITE": {**broken, "PARAMETERS": parameters}, **system.full_sections()}, STREAM=stream
     )
-    found = result(system)
-    assert (found["status"], found["exit_code"]) == ("failed", 1)
-    (problem,) = [entry for entry in found["problems"] if entry["section"] == "LITE"]
+    document = result(system)
+    assert (document["status"], document["exit_code"]) == ("failed", 1)
+    (problem,) = [entry for entry in document["problems"] if entry["section"] == "LITE"]
     assert problem["level"] == "error"
     assert problem["text"]
-    (store,) = found["stores"]
+    (store,) = document["stores"]
     assert (store["manifest"], store["status"], store["items"]) == (True, "failed", 1)
-    assert [item["section"] for item in found["items"]] == ["FILESET"]
+    assert [item["section"] for item in document["items"]] == ["FILESET"]
     if stream == "True":
         assert store["missing"] == [f"LITE{system.folder}/none.db"]
 
@@ -131,8 +131,8 @@ def test_a_store_that_fails(system: System) -> None:
     (system.folder / "file").write_text("")
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(system.folder / "file"))
     system.configure(system.full_sections(SECOND=second), STREAM="True")
-    found = result(system)
-    by_name = {store["section"]: store for store in found["stores"]}
+    document = result(system)
+    by_name = {store["section"]: store for store in document["stores"]}
     assert by_name["STORAGE_LOCAL"]["manifest"] is True
     assert by_name["SECOND"]["manifest"] is False
     assert by_name["SECOND"]["status"] == "failed"
@@ -145,12 +145,12 @@ def test_an_incomplete_run(system: System, stream: str) -> None:
     (system.source / "empty").mkdir()
     fileset = execute("filesbackup", FILESET_INCLUDE=f"{system.source} {system.source}/empty")
     system.configure(system.full_sections(FILESET=fileset), STREAM=stream)
-    found = result(system)
-    assert (found["status"], found["exit_code"]) == ("incomplete", 3)
-    assert {entry["level"] for entry in found["problems"]} == {"warning"}
-    assert "empty" in found["problems"][0]["text"]
-    assert "empty" in found["items"][0]["warnings"][0]
-    assert found["stores"][0]["status"] == "incomplete"
+    document = result(system)
+    assert (document["status"], document["exit_code"]) == ("incomplete", 3)
+    assert {entry["level"] for entry in document["problems"]} == {"warning"}
+    assert "empty" in document["problems"][0]["text"]
+    assert "empty" in document["items"][0]["warnings"][0]
+    assert document["stores"][0]["status"] == "incomplete"
 
 
 def test_a_locked_run(system: System) -> None:
@@ -160,32 +160,32 @@ def test_a_locked_run(system: System) -> None:
     with (private / "lock").open("w") as lock:
         (private / "lock").chmod(0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = result(system)
-    assert (found["status"], found["exit_code"], found["sections"]) == ("locked", 11, [])
-    assert (found["stores"], found["mode"]) == ([], None)
-    assert found["problems"][0]["section"] is None
+        document = result(system)
+    assert (document["status"], document["exit_code"], document["sections"]) == ("locked", 11, [])
+    assert (document["stores"], document["mode"]) == ([], None)
+    assert document["problems"][0]["section"] is None
 
 
 def test_a_refused_run(system: System, server: ReportServer) -> None:
     system.configure({"A": {"ACTION": "fly"}}, MESSAGE_CONFIG_COMMAND=server.url)
-    found = result(system)
-    assert (found["status"], found["exit_code"]) == ("refused", 2)
-    assert (found["hostname"], found["report"]) == ("srv-test", "delivered")
-    assert found["reports"] == {"brt": "delivered"}
+    document = result(system)
+    assert (document["status"], document["exit_code"]) == ("refused", 2)
+    assert (document["hostname"], document["report"]) == ("srv-test", "delivered")
+    assert document["reports"] == {"brt": "delivered"}
     system.conf.write_text("{")
-    found = result(system)
-    assert (found["exit_code"], found["hostname"], found["report"]) == (2, "", "none")
+    document = result(system)
+    assert (document["exit_code"], document["hostname"], document["report"]) == (2, "", "none")
 
 
 def test_a_cancelled_run(system: System) -> None:
     pid = system.folder / "pid"
-    own = system.script("own", f"echo $$ > {pid}.tmp; mv {pid}.tmp {pid}; sleep 300")
-    system.configure({"OWN": own})
+    section = system.script("own", f"echo $$ > {pid}.tmp; mv {pid}.tmp {pid}; sleep 300")
+    system.configure({"OWN": section})
     run = subprocess.Popen(system.command("-r", "--json"), stdout=subprocess.PIPE)
     wait_for(pid)
     run.send_signal(signal.SIGTERM)
-    found = check(json.loads(run.communicate(timeout=60)[0]))
-    assert (found["status"], found["exit_code"]) == ("terminated", 143)
+    document = check(json.loads(run.communicate(timeout=60)[0]))
+    assert (document["status"], document["exit_code"]) == ("terminated", 143)
 
 
 def test_a_restore_and_a_verification(system: System) -> None:
@@ -193,29 +193,33 @@ def test_a_restore_and_a_verification(system: System) -> None:
     system.configure(system.full_sections(), STREAM="True")
     run_id = result(system)["run_id"]
     out = system.folder / "out"
-    for action, words in (
+    for action, arguments in (
         ("verify", ("--verify", "latest")),
         ("restore", ("--restore", "latest", "--destination", str(out))),
     ):
-        text = system.restore(*words, "--json").splitlines()[0]
-        found = check(json.loads(text))
-        assert (found["action"], found["run_id"], found["exit_code"]) == (action, run_id, 0)
-        assert [section["kind"] for section in found["sections"]] == ["item"]
+        text = system.restore(*arguments, "--json").splitlines()[0]
+        document = check(json.loads(text))
+        assert (document["action"], document["run_id"], document["exit_code"]) == (
+            action,
+            run_id,
+            0,
+        )
+        assert [section["kind"] for section in document["sections"]] == ["item"]
 
 
 def test_what_is_sent_has_no_path_of_its_own() -> None:
     """Paths that only --json has: of the config, of what was written, of what was removed."""
     of_section = Result(Status.OK, "fine", files=("/private/a",), removable=("/private/b",))
     begin = datetime(2026, 11, 23, tzinfo=timezone.utc)
-    whole = RunResult(
+    result = RunResult(
         "20261123_000000", "srv", begin, 1.0, Status.OK,
         sections=(SectionResult("A", "source", of_section),),
         origin=RunOrigin(config_file="/private/conf.json", config_id="1"),
     )  # fmt: skip
-    sent = run_document(whole)
+    sent = run_document(result)
     jsonschema.validate(sent, SCHEMA)
     assert "/private" not in json.dumps(sent)
-    assert json.dumps(local_document(whole, {})).count("/private") == 3
+    assert json.dumps(local_document(result, {})).count("/private") == 3
 
 
 def test_secrets_are_masked_at_any_depth() -> None:
@@ -225,17 +229,17 @@ def test_secrets_are_masked_at_any_depth() -> None:
     held = '{"deep": [{"password": "unknown-to-all"}]}'
     begin = datetime(2026, 11, 23, tzinfo=timezone.utc)
     broken = Result(Status.FAILED, text, text, (text,), warnings=(text, held), size=text)
-    whole = RunResult(
+    result = RunResult(
         "20261123_000000", text, begin, 1.0, Status.FAILED, message=text, hint=text,
         sections=(SectionResult(text, "source", broken),), destinations=(text,),
         stores=(StoreResult(text, text, Status.FAILED, False, missing=(text,)),),
         items=(ItemResult(text, text, text, 1, 1, (text, held)),),
         origin=RunOrigin(text, "", text, text, text, text),
     )  # fmt: skip
-    shown = json.dumps(local_document(whole, {"brt": "lost"}))
-    assert "hunter2" not in shown
-    assert "unknown-to-all" not in shown
-    assert shown.count("***") > 20
+    masked = json.dumps(local_document(result, {"brt": "lost"}))
+    assert "hunter2" not in masked
+    assert "unknown-to-all" not in masked
+    assert masked.count("***") > 20
 
 
 @pytest.mark.parametrize(
@@ -263,6 +267,6 @@ def test_a_crash_is_a_document_too(
     monkeypatch.setattr(run, "perform", crash)
     path: Path = system.configure(system.full_sections())
     assert backup.main(["-r", "--json", "-c", str(path)]) == 1
-    found = check(json.loads(capsys.readouterr().out))
-    assert found["message"] == "internal error: ZeroDivisionError: by zero"
-    assert found["hostname"] == "srv-test"
+    document = check(json.loads(capsys.readouterr().out))
+    assert document["message"] == "internal error: ZeroDivisionError: by zero"
+    assert document["hostname"] == "srv-test"

@@ -34,12 +34,12 @@ def entry(size: int, *, name: str | None = "", bad: bool = False, status: str = 
 
 
 def sizes(history: run_history.RunHistory, **changes: str) -> list[int | None]:
-    wanted = {"since": "", "until": "~", "config": "c", "host": HOST, **changes}
-    found = history.good(
-        wanted["host"], "A", "", wanted["config"], since=wanted["since"], until=wanted["until"],
-        most=3,
+    criteria = {"since": "", "until": "~", "config": "c", "host": HOST, **changes}
+    figures = history.good(
+        criteria["host"], "A", "", criteria["config"],
+        since=criteria["since"], until=criteria["until"], most=3,
     )  # fmt: skip
-    return [one.size for one in found]
+    return [one.size for one in figures]
 
 
 def test_the_last_good_copies_of_an_item(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_any_name_and_number_can_be_recorded() -> None:
     run = RunEntry(HOST, day(1), "c", "ok", 1.0, 1 << 70, 1, 1, ("a\nb\udcff", ""))
     odd = Entry("A", "\udcff/\n\0'", "x", Figures(NOW, 1 << 64))
     history.add([(run, [odd, entry(4, name=None, status="failed")])])
-    (found,) = history.runs(5, HOST)
-    assert (found.size, found.unusual) == ((1 << 63) - 1, ("a b\\udcff",))
+    (recorded,) = history.runs(5, HOST)
+    assert (recorded.size, recorded.unusual) == ((1 << 63) - 1, ("a b\\udcff",))
     assert history.good(HOST, "A", "\udcff/\n\0'", "c", since="", until="~", most=1)
     assert not history.good(HOST, "A", None, "c", since="", until="~", most=1)  # it failed
 
@@ -150,8 +150,8 @@ def test_a_spoiled_one_is_moved_aside(tmp_path: Path, how: str) -> None:
     assert caught.value.damaged
     run_history.move_aside(tmp_path)
     run_history.opened(tmp_path).add([(RunEntry(HOST, day(1), "c", "ok"), [])])
-    left = {one.name for one in tmp_path.iterdir()} - {f"{run_history.ASIDE}-journal"}
-    assert left == {FILE, f"{FILE}-journal", run_history.ASIDE}
+    names = {one.name for one in tmp_path.iterdir()} - {f"{run_history.ASIDE}-journal"}
+    assert names == {FILE, f"{FILE}-journal", run_history.ASIDE}
 
 
 def test_wrong_values_are_damage(tmp_path: Path) -> None:
@@ -226,23 +226,23 @@ def manifest(number: int, *items: StoredItem, **fields: object) -> tuple[str, Ma
     return day(number), stored_runs.run(day(number), items, **fields)
 
 
-def whole(number: int, size: int, name: str = "") -> StoredItem:
+def complete_item(number: int, size: int, name: str = "") -> StoredItem:
     return stored_runs.item(day(number), "A", name=name, size=size)
 
 
 def test_earlier_runs_are_judged_by_the_same_rule() -> None:
     """Those of earlier versions have no verdict in their manifests."""
     small = 1 << 18  # what four stored bytes can hold
-    runs = dict([manifest(n, whole(n, BIG if n == 9 else 5 * small)) for n in range(1, 10)])
-    runs[day(8)] = stored_runs.run(day(8), [whole(8, 4)], missing=("A/x",), status="failed")
+    runs = dict([manifest(n, complete_item(n, BIG if n == 9 else 5 * small)) for n in range(1, 10)])
+    runs[day(8)] = stored_runs.run(day(8), [complete_item(8, 4)], missing=("A/x",), status="failed")
     learned = dict(anomaly_guard.learned(runs, {}, lambda _section: Thresholds()))
-    bad = {run.run_id: [one.suspicious for one in found if one.name is not None]
-           for run, found in learned.items()}  # fmt: skip
+    bad = {run.run_id: [one.suspicious for one in entries if one.name is not None]
+           for run, entries in learned.items()}  # fmt: skip
     assert bad[day(8)] == [True]
     assert bad[day(9)] == []  # a size that the stored bytes cannot hold
     assert all(bad[day(number)] == [False] for number in range(1, 8))
     accepted = dict(anomaly_guard.learned(runs, {"A": [day(8)]}, lambda _section: Thresholds()))
-    assert not any(one.suspicious for found in accepted.values() for one in found)
-    statuses = {run.run_id: [one.status for one in found if one.name is None]
-                for run, found in learned.items()}  # fmt: skip
+    assert not any(one.suspicious for entries in accepted.values() for one in entries)
+    statuses = {run.run_id: [one.status for one in entries if one.name is None]
+                for run, entries in learned.items()}  # fmt: skip
     assert (statuses[day(7)], statuses[day(8)]) == (["ok"], [])

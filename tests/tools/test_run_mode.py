@@ -15,9 +15,9 @@ from tools.config.model import RunMode
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    (made.source / "a").write_text("a")
-    return made
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("a")
+    return new_system
 
 
 def mode(system: System, sections: dict[str, Any], **general: Any) -> RunMode:
@@ -65,20 +65,22 @@ def test_targets_that_earlier_sections_fill_are_streamed(system: System) -> None
 def test_a_config_that_does_more_stays_staged(
     system: System, name: str, parameters: dict[str, str], reason: str
 ) -> None:
-    given = {key: value.format(work=system.work) for key, value in parameters.items()}
-    found = mode(system, changed(system, name, **given))
-    assert not found.streamed
-    assert reason in found.reason
+    formatted = {key: value.format(work=system.work) for key, value in parameters.items()}
+    chosen_mode = mode(system, changed(system, name, **formatted))
+    assert not chosen_mode.streamed
+    assert reason in chosen_mode.reason
 
 
 def test_what_has_no_part_in_a_stream_keeps_the_run_staged(system: System) -> None:
-    own = system.script("own", "true")
-    assert "OWN has no STREAM key" in mode(system, {"OWN": own, **system.full_sections()}).reason
-    own["STREAM"] = "source"
-    assert mode(system, {"OWN": own, **system.full_sections()}).streamed
+    section = system.script("own", "true")
+    assert (
+        "OWN has no STREAM key" in mode(system, {"OWN": section, **system.full_sections()}).reason
+    )
+    section["STREAM"] = "source"
+    assert mode(system, {"OWN": section, **system.full_sections()}).streamed
     other = system.script("other", "true")
     with pytest.raises(ConfigError, match=r"OWN\.STREAM: the run is staged: OTHER has no STREAM"):
-        mode(system, {"OWN": own, "OTHER": other, **system.full_sections()})
+        mode(system, {"OWN": section, "OTHER": other, **system.full_sections()})
 
 
 def test_order_and_needs_that_a_stream_does_not_keep(system: System) -> None:

@@ -51,24 +51,24 @@ def test_no_secret_of_a_module_is_seen_anywhere(
     """Issue 11 C: output, warnings and results of a user-defined module are masked everywhere."""
     text = f'{_SAYS}\nprintf "{BY_ENV} {BY_FILE}\\n" >&2\n'
     text += "echo data\n" if streamed else "mkdir -p $0.d\n"
-    own = system.script("OWN", text, "source" if streamed else "")
-    own["PARAMETERS"] = parameters(system.folder)
+    section = system.script("OWN", text, "source" if streamed else "")
+    section["PARAMETERS"] = parameters(system.folder)
     (system.source / "a").write_text("a")
-    sections = system.full_sections(OWN=own)
+    sections = system.full_sections(OWN=section)
     general = {"STREAM": "True"} if streamed else {}
     system.configure(sections, MESSAGE_CONFIG_COMMAND=server.url, **general)
-    seen = []
-    for words in (("-r", "-l", "debug"), ("-r", "--json"), ("-n",), ("-t",)):
-        done = system.run(*words, A_SECRET=BY_ENV)
-        seen += [done.stdout, done.stderr]
+    texts = []
+    for arguments in (("-r", "-l", "debug"), ("-r", "--json"), ("-n",), ("-t",)):
+        done = system.run(*arguments, A_SECRET=BY_ENV)
+        texts += [done.stdout, done.stderr]
     assert system.stored()
-    seen.append(system.log.read_text())
-    seen += [json.dumps(form) for form in server.forms]
+    texts.append(system.log.read_text())
+    texts += [json.dumps(form) for form in server.forms]
     for path in (system.store / "srv-test").iterdir():
         if path.name.endswith(("manifest.json", "RECOVERY.txt")):
-            seen.append(path.read_text())
-    assert "stderr: " in "".join(seen)
-    for text in seen:
+            texts.append(path.read_text())
+    assert "stderr: " in "".join(texts)
+    for text in texts:
         assert "Traceback" not in text
         for one in ALL:
             assert one not in text
@@ -87,10 +87,10 @@ def test_a_secret_at_any_depth_is_known() -> None:
             "URL": "postgres://u:deep%2Fseven@h",
         }
     )
-    shown = masking.text(
+    masked = masking.text(
         "deep-one deep-two deep-three deep-four deep-five deep-six 1234567 deep/seven"
     )
-    assert shown == " ".join([masking.STARS] * 8)
+    assert masked == " ".join([masking.STARS] * 8)
 
 
 @pytest.mark.parametrize(
@@ -153,21 +153,21 @@ def test_a_short_secret_is_masked_by_its_key_alone() -> None:
 def test_a_structure_without_its_secrets() -> None:
     """Issue 11 C: references and paths stay."""
     masking.add("known-one")
-    given = {"A": [1, {"token": "x", "B": "known-one"}], "T": "env:X", "D": "{'pwd': 'y'}"}
-    wanted = {"A": [1, {"token": "***", "B": "***"}], "T": "env:X", "D": '{"pwd": "***"}'}
-    assert masking.structure(given) == wanted
+    structure = {"A": [1, {"token": "x", "B": "known-one"}], "T": "env:X", "D": "{'pwd': 'y'}"}
+    expected = {"A": [1, {"token": "***", "B": "***"}], "T": "env:X", "D": '{"pwd": "***"}'}
+    assert masking.structure(structure) == expected
 
 
 @pytest.mark.parametrize("offset", [8183, 8192 - 3, 65536 - 5, 65536 + 8192 - 5, 131072 - 2])
 def test_a_secret_over_a_cut_of_a_long_line(offset: int) -> None:
     """Issue 11 C: lines are joined before they are masked (and never cut within a secret)."""
     masking.add("SUPERSECRETPASSWORD")
-    taken: list[str] = []
+    lines: list[str] = []
     code = f"import sys; sys.stderr.write('x' * {offset} + 'SUPERSECRETPASSWORD' + 'y' * 9000)"
-    list(process.output([sys.executable, "-c", code], notice=taken.append))
-    shown = [masking.text(line) for line in taken]
-    assert "".join(taken).count("SUPERSECRETPASSWORD") == 1
-    assert not [line for line in shown if "SUPERS" in line or "SWORD" in line]
+    list(process.output([sys.executable, "-c", code], notice=lines.append))
+    masked = [masking.text(line) for line in lines]
+    assert "".join(lines).count("SUPERSECRETPASSWORD") == 1
+    assert not [line for line in masked if "SUPERS" in line or "SWORD" in line]
 
 
 def test_a_program_has_the_allow_list_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,13 +175,13 @@ def test_a_program_has_the_allow_list_alone(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OTHER_SECRET", "x")
     monkeypatch.setenv("NAMED", "y")
     monkeypatch.setenv("https_proxy", "http://u:p@proxy")
-    asked = ["env"]
-    held = b"".join(process.output(asked)).decode()
+    command = ["env"]
+    held = b"".join(process.output(command)).decode()
     assert "PATH=" in held
     for name in ("OTHER_SECRET", "NAMED", "proxy"):
         assert name not in held
     with os_works.passing(["NAMED"]):
-        held = b"".join(process.output(asked)).decode()
+        held = b"".join(process.output(command)).decode()
     assert "NAMED=y" in held
     assert "OTHER_SECRET" not in held
 
@@ -189,9 +189,9 @@ def test_a_program_has_the_allow_list_alone(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_no_program_of_a_run_gets_another_sections_secret(system: System, streamed: bool) -> None:
     """Issue 11 C: a tar that writes down its environment, in both modes."""
-    told = system.folder / "environment"
+    environment = system.folder / "environment"
     wrapper = system.folder / "tar.sh"
-    wrapper.write_text(f'#!/bin/sh\nenv >> {told}\nexec tar "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nenv >> {environment}\nexec tar "$@"\n')
     wrapper.chmod(0o755)
     (system.source / "a").write_text("a")
     sections = system.full_sections()
@@ -201,9 +201,9 @@ def test_no_program_of_a_run_gets_another_sections_secret(system: System, stream
     sections["OTHER"] = {**other, "PARAMETERS": {"TOKEN": "env:OTHER_SECRET"}}
     system.configure(sections, **({"STREAM": "True"} if streamed else {}))
     done = system.run("-r", OTHER_SECRET="hidden-one", WANTED="yes")
-    assert told.exists(), done.stderr
-    assert "hidden-one" not in told.read_text()
-    assert "WANTED=yes" in told.read_text()
+    assert environment.exists(), done.stderr
+    assert "hidden-one" not in environment.read_text()
+    assert "WANTED=yes" in environment.read_text()
 
 
 def test_a_reference_that_would_wait_is_not_learned(tmp_path: Path) -> None:

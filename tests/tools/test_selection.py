@@ -16,9 +16,9 @@ MODES = ("False", "True")
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    made = System(tmp_path)
-    (made.source / "a").write_text("a")
-    return made
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("a")
+    return new_system
 
 
 def chosen(system: System, *only: str, skip: tuple[str, ...] = ()) -> list[str]:
@@ -101,17 +101,21 @@ def test_checks_alone_have_nothing_to_store(system: System) -> None:
 
 def test_a_user_defined_module_of_a_staged_run_may_be_a_source_or_a_store(system: System) -> None:
     """Issue 11 A1: such a config cannot be judged; a streamed one says what its modules are."""
-    whole = system.full_sections()
-    store, source = whole["STORAGE_LOCAL"], whole["FILESET"]
-    own = system.script("own", "true")
-    for sections in ({"OWN": own, "STORE": store}, {"FILES": source, "OWN": own}, {"OWN": own}):
+    full = system.full_sections()
+    store, source = full["STORAGE_LOCAL"], full["FILESET"]
+    user_defined = system.script("own", "true")
+    for sections in (
+        {"OWN": user_defined, "STORE": store},
+        {"FILES": source, "OWN": user_defined},
+        {"OWN": user_defined},
+    ):
         system.configure(sections)
         assert chosen(system) == list(sections)
-    system.configure({"OWN": own, "STORE": store}, STREAM="True")
+    system.configure({"OWN": user_defined, "STORE": store}, STREAM="True")
     rejected(system, "no source section")
-    system.configure({"FILES": source, "OWN": own}, STREAM="True")
+    system.configure({"FILES": source, "OWN": user_defined}, STREAM="True")
     rejected(system, "no store section")
-    as_source = {**own, "STREAM": "source"}
+    as_source = {**user_defined, "STREAM": "source"}
     system.configure({"OWN": as_source, "STORE": store}, STREAM="True")
     assert chosen(system) == ["OWN", "STORE"]
 

@@ -30,8 +30,8 @@ def test_a_store_that_missed_runs_is_named(tmp_path: Path) -> None:
     shutil.rmtree(second)
     (tmp_path / "earlier").rename(second)
     (system.work / ".nc-backup-py/sequence.json").unlink()
-    said = system.result()
-    assert said["exit_code"] == 0
+    outcome = system.result()
+    assert outcome["exit_code"] == 0
     assert f"{second} has missed 1 run: the newest there is run" in system.log.read_text()
     assert "has missed" not in system.result()["stderr"]
     assert "--catch-up" in system.log.read_text()
@@ -57,9 +57,9 @@ def test_what_cannot_be_read_is_not_missing(
     with monkeypatch.context() as failing:
         failing.setattr(Catalog, "_signature", broken)
         loaded = loading.load(system.conf)
-        said = run.perform(loaded, loaded.sections, None)
-    assert said.status is Status.INCOMPLETE
-    lines = [line for step in said.sections for line in step.result.warnings]
+        outcome = run.perform(loaded, loaded.sections, None)
+    assert outcome.status is Status.INCOMPLETE
+    lines = [line for step in outcome.sections for line in step.result.warnings]
     assert any("the numbers of runs are not known" in line for line in lines), lines
     assert system.result()["exit_code"] == 0
 
@@ -73,6 +73,6 @@ def test_a_damaged_newest_manifest_is_named(tmp_path: Path) -> None:
     run_id = system.result()["run_id"]
     (damaged,) = system.store.glob(f"srv-test/{run_id}.manifest.json")
     damaged.write_bytes(damaged.read_bytes()[:100])
-    said = system.result()
-    assert said["exit_code"] == 3
-    assert f"; run {run_id} is there, but its manifest is damaged" in said["stderr"]
+    outcome = system.result()
+    assert outcome["exit_code"] == 3
+    assert f"; run {run_id} is there, but its manifest is damaged" in outcome["stderr"]

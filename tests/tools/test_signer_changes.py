@@ -25,15 +25,15 @@ from tools.catalog.trust import Signature, Trust, UntrustedError
 from tools.config import loading
 from tools.engine import general_checks, state
 
-LOST = "was signed, and this run is not"
+NOT_SIGNED = "was signed, and this run is not"
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    whole = System(tmp_path)
-    (whole.source / "a").write_text("one")
-    whole.configure(whole.short(), STREAM="True")
-    return whole
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("one")
+    new_system.configure(new_system.short(), STREAM="True")
+    return new_system
 
 
 def test_signing_begins_and_the_key_is_lost(system: System) -> None:
@@ -46,9 +46,9 @@ def test_signing_begins_and_the_key_is_lost(system: System) -> None:
     system.restored()
     system.writer_key.unlink()
     for _ in range(2):
-        said = system.result()
-        assert said["exit_code"] == 3
-        assert LOST in said["stderr"]
+        outcome = system.result()
+        assert outcome["exit_code"] == 3
+        assert NOT_SIGNED in outcome["stderr"]
     system.signer = writer_key.create(system.writer_key, "srv-test")
     with system.key.open("a") as file:
         file.write(f"{writer_key.SIGNER}{system.signer}\n")
@@ -67,9 +67,9 @@ def test_a_new_machine_with_a_new_key_goes_on(system: System) -> None:
     system.writer_key.unlink()
     signer = writer_key.create(system.writer_key, "srv-test")
     system.configure(system.short(), STREAM="True", MACHINE_ID="new")
-    said = system.result()
-    assert said["exit_code"] == 3
-    assert "After a move nothing is to be done for new runs" in said["stderr"]
+    outcome = system.result()
+    assert outcome["exit_code"] == 3
+    assert "After a move nothing is to be done for new runs" in outcome["stderr"]
     assert signer in system.log.read_text()
     assert system.result()["exit_code"] == 0
     numbers = [json.loads(path.read_text())["sequence"] for path in manifests(system)]
@@ -90,9 +90,9 @@ def test_forged_machines_stop_no_backup(system: System) -> None:
         text = json.dumps({**forged, "run_id": run}).replace(forged["run_id"], run)
         path.with_name(f"{run}.manifest.json").write_text(text)
     for _ in range(2):
-        said = system.result()
-        assert said["exit_code"] == 3
-        assert "It is not signed" in said["stderr"]
+        outcome = system.result()
+        assert outcome["exit_code"] == 3
+        assert "It is not signed" in outcome["stderr"]
 
 
 def manifests(system: System) -> list[Path]:
@@ -158,11 +158,11 @@ def test_a_spoiled_memory_knows_nothing(tmp_path: Path, spoiled: object) -> None
 
 def test_two_runs_that_store_one_statement(tmp_path: Path) -> None:
     """Two configs of a host after a rotation: the list of the slower one lacks the statement."""
-    place = LocalStore(tmp_path)
-    slow = Catalog(place, "srv", Trust())
+    local = LocalStore(tmp_path)
+    slow = Catalog(local, "srv", Trust())
     assert not slow.sizes
     link = Link(rotation.next_name(()), b"statement", b"signature")
-    for catalog in (Catalog(place, "srv", Trust()), slow):
+    for catalog in (Catalog(local, "srv", Trust()), slow):
         markers._store_link(catalog, link)
     assert (tmp_path / "srv" / link.name).read_bytes() == b"statement"
 
@@ -188,8 +188,8 @@ def test_a_key_file_names_its_signers(tmp_path: Path) -> None:
     identity = tmp_path / "key_file.identity"
     for one in (path, identity):
         key_commands.create(one, post_quantum=False)
-    made = key_commands.create_writer(tmp_path / "writer.key", "srv", path)
-    assert f"It was added to {path} and {identity} as a comment." in made.details
+    created = key_commands.create_writer(tmp_path / "writer.key", "srv", path)
+    assert f"It was added to {path} and {identity} as a comment." in created.details
     for one in (path, identity):
         (signer,) = signers.of_file(one, "--signer")
         assert signer.signs_for("srv")

@@ -36,9 +36,9 @@ LIBRARIES = (ed25519.Cryptography, ed25519.Pycryptodome)
 
 @pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    made = request.param()
-    monkeypatch.setattr(ed25519, "library", lambda: made)
-    return made
+    loaded = request.param()
+    monkeypatch.setattr(ed25519, "library", lambda: loaded)
+    return loaded
 
 
 # --- signatures
@@ -144,11 +144,13 @@ def read(tmp_path: Path, *lines: str) -> Signers:
 def test_an_allowed_signers_line(
     tmp_path: Path, options: str, host: str, day: int, problem: str
 ) -> None:
-    known = read(tmp_path, "# a comment", "", line(options, host))
+    known_signers = read(tmp_path, "# a comment", "", line(options, host))
     when = datetime(2026, 1, day, tzinfo=timezone.utc)
-    assert problem in known.problem(ed25519.library().public(SEED), "srv-1", when)
-    assert bool(problem) == bool(known.problem(ed25519.library().public(SEED), "srv-1", when))
-    assert "unknown key" in known.problem(bytes(32), "srv-1", when)
+    assert problem in known_signers.problem(ed25519.library().public(SEED), "srv-1", when)
+    assert bool(problem) == bool(
+        known_signers.problem(ed25519.library().public(SEED), "srv-1", when)
+    )
+    assert "unknown key" in known_signers.problem(bytes(32), "srv-1", when)
 
 
 @pytest.mark.parametrize(
@@ -182,10 +184,10 @@ def test_any_host_name_fits_into_a_line(tmp_path: Path, host: str) -> None:
     """A space, a comma or a * means something else in allowed_signers."""
     public = ed25519.library().public(SEED)
     text = writer_key.allowed_signer(host, public)
-    known = read(tmp_path, text)
+    known_signers = read(tmp_path, text)
     when = datetime.now(timezone.utc)
-    assert known.problem(public, host, when) == ""
-    assert "another host" in known.problem(public, f"{host}, other", when)
+    assert known_signers.problem(public, host, when) == ""
+    assert "another host" in known_signers.problem(public, f"{host}, other", when)
     sig = tmp_path / "sig"
     sig.write_bytes(sshsig.sign(SEED, MESSAGE, SPACE))
     check: list[str | Path] = ["ssh-keygen", "-Y", "verify", "-I", host]
@@ -198,25 +200,25 @@ def test_any_host_name_fits_into_a_line(tmp_path: Path, host: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> System:
-    whole = System(tmp_path_factory.mktemp("signed"))
-    (whole.source / "a").write_text("one")
-    whole.configure(whole.full_sections(), STREAM="True")
-    assert whole.result()["exit_code"] == 0
-    (whole.source / "a").write_text("two")
-    assert whole.result()["exit_code"] == 0
-    return whole
+def signed(tmp_path_factory: pytest.TempPathFactory) -> System:
+    new_system = System(tmp_path_factory.mktemp("signed"))
+    (new_system.source / "a").write_text("one")
+    new_system.configure(new_system.full_sections(), STREAM="True")
+    assert new_system.result()["exit_code"] == 0
+    (new_system.source / "a").write_text("two")
+    assert new_system.result()["exit_code"] == 0
+    return new_system
 
 
 @pytest.fixture
-def system(made: System, tmp_path: Path) -> System:
+def system(signed: System, tmp_path: Path) -> System:
     """The same two runs in a store of their own, and the same config."""
     copy = System(tmp_path)
-    copy.conf = made.conf
-    copy.key, copy.writer_key, copy.source = made.key, made.writer_key, made.source
-    shutil.copytree(made.store, copy.store)
+    copy.conf = signed.conf
+    copy.key, copy.writer_key, copy.source = signed.key, signed.writer_key, signed.source
+    shutil.copytree(signed.store, copy.store)
     copy.general = {
-        **made.general,
+        **signed.general,
         "LOCAL_BACKUP": str(copy.store),
         "WORK_FOLDER": str(copy.work),
     }
@@ -251,17 +253,17 @@ def test_runs_are_numbered_and_name_the_one_before(system: System) -> None:
     assert len(second["previous"]) == 1
 
 
-def refused(system: System, says: str, *words: str) -> None:
+def refused(system: System, says: str, *arguments: str) -> None:
     """A restore of latest fails in one clear line and writes nothing."""
     out = system.folder / "out"
-    text = system.restore("--restore", "latest", "--destination", str(out), *words, code=1)
+    text = system.restore("--restore", "latest", "--destination", str(out), *arguments, code=1)
     assert says in text
     assert text.count("error:") == 1
     assert not out.exists()
 
 
-def content(system: System, *words: str) -> str:
-    out = system.restored(*words)
+def content(system: System, *arguments: str) -> str:
+    out = system.restored(*arguments)
     return (out / "FILESET" / system.source.relative_to("/") / "a").read_text()
 
 
@@ -327,9 +329,9 @@ def test_a_rollback_is_found(system: System) -> None:
     refused(system, "number 2, and number 3 was stored", "--newest", "3")
     remembered.rename(state / "sequence.json")
     for _ in range(2):
-        said = system.result()
-        assert said["exit_code"] == 3
-        assert "number 3 was stored here" in said["stderr"]
+        outcome = system.result()
+        assert outcome["exit_code"] == 3
+        assert "number 3 was stored here" in outcome["stderr"]
     assert system.result("--accept-rollback")["exit_code"] == 0
     assert system.result()["exit_code"] == 0
     assert json.loads(manifests(system)[-2].read_text())["accepted_rollback"] is True
@@ -339,8 +341,8 @@ def test_a_rollback_is_found(system: System) -> None:
 def test_an_altered_sheet_is_found(system: System) -> None:
     sheet = max((system.store / "srv-test").glob("*.RECOVERY.txt"))
     sheet.write_text(sheet.read_text().replace("age -d", "id; age -d"))
-    for words in (("latest",), ("all",), ("latest", "--level", "presence")):
-        assert "do not run the commands in it" in system.restore("--verify", *words, code=1)
+    for arguments in (("latest",), ("all",), ("latest", "--level", "presence")):
+        assert "do not run the commands in it" in system.restore("--verify", *arguments, code=1)
     sheet.unlink()
     assert "no such file" in system.restore("--verify", "latest", code=1)
     assert content(system) == "two"
@@ -380,7 +382,7 @@ def test_a_number_that_cannot_be_remembered(
 ) -> None:
     """What is stored is never reported as not stored."""
 
-    def reach(*_words: object) -> None:
+    def reach(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "sequence.json")
 
     monkeypatch.setattr(Memory, "reach", reach)
@@ -423,15 +425,19 @@ def test_without_a_config_the_key_of_this_machine_is_that_of_the_host_that_it_na
     now = datetime.now(timezone.utc)
     general = General("unknown", writer_key=path)
     config = Config(tmp_path / "arguments", general, {}, ())
-    known = location.trust_of(config, Source(local_backup=tmp_path)).signers
-    assert not known.problem(public, "web 1", now)
-    assert "of another host" in known.problem(public, "db1", now)
+    known_signers = location.trust_of(config, Source(local_backup=tmp_path)).signers
+    assert not known_signers.problem(public, "web 1", now)
+    assert "of another host" in known_signers.problem(public, "db1", now)
     configured = location.trust_of(config, Source(config=tmp_path / "conf.json")).signers
     assert "of another host" in configured.problem(public, "web 1", now)
     path.write_text("\n".join(one for one in path.read_text().split("\n") if one[:1] != "#"))
     unnamed = dataclasses.replace(config, general=dataclasses.replace(general, hostname="db1"))
-    known = location.trust_of(unnamed, Source(local_backup=tmp_path, hostname="db1")).signers
-    assert not known.problem(public, "db1", now)  # a file without the line: as --hostname says
+    known_signers = location.trust_of(
+        unnamed, Source(local_backup=tmp_path, hostname="db1")
+    ).signers
+    assert not known_signers.problem(
+        public, "db1", now
+    )  # a file without the line: as --hostname says
 
 
 def test_what_is_remembered_survives_a_file_that_cannot_be_read_for_a_moment(
@@ -442,7 +448,7 @@ def test_what_is_remembered_survives_a_file_that_cannot_be_read_for_a_moment(
     memory.keep("sequence.json", "a", [3, "signer"])
     before = (tmp_path / "sequence.json").read_bytes()
 
-    def fails(*_words: object) -> None:
+    def fails(*_arguments: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:

@@ -94,7 +94,7 @@ def command_store(system: System) -> dict[str, Any]:
         "UPLOAD": f"bash -c '{waits}; cat > {folder}/%(file)s'",
         "DOWNLOAD": f"bash -c '{waits}; cat {folder}/%(file)s'",
     }
-    keys = {f"{name}_COMMAND_TEMPLATE": words for name, words in programs.items()}
+    keys = {f"{name}_COMMAND_TEMPLATE": command for name, command in programs.items()}
     return execute("storage", DESTINATION="command", **keys)
 
 
@@ -114,10 +114,10 @@ def test_a_staged_run_and_a_restore_end(system: System) -> None:
     assert result["exit_code"] == 1
     message = result["sections"][-1]["message"]
     assert "not answered for 2 s (STALL_TIMEOUT)" in message, message
-    said = system.restore(
+    output = system.restore(
         "--restore", "latest", "--destination", str(system.folder / "out"), code=1
     )
-    assert "not answered for 2 s (STALL_TIMEOUT)" in said
+    assert "not answered for 2 s (STALL_TIMEOUT)" in output
     assert not (system.folder / "out/FILESET").exists()
     quiet.unlink()
     system.configure(sections)

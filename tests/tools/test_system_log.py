@@ -23,10 +23,10 @@ from tools.config.declarations import General
 def listening(path: Path) -> Iterator[socket.socket]:
     """A socket as a daemon of the system has it."""
     path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as opened:
-        opened.bind(str(path))
-        opened.settimeout(2)
-        yield opened
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
+        receiving.bind(str(path))
+        receiving.settimeout(2)
+        yield receiving
 
 
 def begun(
@@ -40,18 +40,18 @@ def begun(
 
 def entry(datagram: bytes) -> dict[str, str]:
     """The fields of an entry, read as the journal does."""
-    found = {}
+    fields = {}
     while datagram:
         line, _, datagram = datagram.partition(b"\n")
-        name, given, value = line.partition(b"=")
-        if not given:
+        name, separator, value = line.partition(b"=")
+        if not separator:
             (size,) = struct.unpack("<Q", datagram[:8])
             value, datagram = datagram[8 : 8 + size], datagram[8 + size :]
             assert datagram[:1] == b"\n"
             datagram = datagram[1:]
         assert re.fullmatch(rb"[A-Z][A-Z0-9_]{0,63}", name)
-        found[name.decode()] = value.decode()
-    return found
+        fields[name.decode()] = value.decode()
+    return fields
 
 
 def test_syslog_gets_a_datagram_for_each_line(

@@ -69,10 +69,10 @@ def test_a_descendant_that_keeps_the_input_open(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pipes, "LINGER", 0.1)
     pids: list[str] = []
     command = "exec 3<&0; setsid sleep 300 <&3 >/dev/null 2>&1 & echo $! >&2"
-    given = (bytes(1 << 20) for _ in range(8))
+    chunks = (bytes(1 << 20) for _ in range(8))
     try:
         with pytest.raises(SourceError, match="left a part of its input unread"):
-            list(process.output(["sh", "-c", command], stdin_data=given, notice=pids.append))
+            list(process.output(["sh", "-c", command], stdin_data=chunks, notice=pids.append))
     finally:
         os.kill(int(pids[0]), signal.SIGKILL)
 
@@ -82,14 +82,14 @@ def test_a_program_that_ends_while_its_input_pauses() -> None:
     """The input goes on long after the end of the program."""
     ended = threading.Event()
 
-    def given() -> Iterator[bytes]:
+    def pausing_input() -> Iterator[bytes]:
         yield b"x"
         assert ended.wait(60)
         yield b"y"
 
     chunks = process.output(
         ["sh", "-c", "exec <&-; echo over >&2; exit 0"],
-        stdin_data=given(),
+        stdin_data=pausing_input(),
         notice=lambda _line: ended.set(),
     )
     with pytest.raises(SourceError, match="left a part of its input unread"):
@@ -123,16 +123,16 @@ def _waits_for_the_end(_work: Task) -> None:
 
 
 def _writes_to_a_program(_work: Task) -> None:
-    given = (bytes(1 << 20) for _ in range(8))
-    list(process.output(["sh", "-c", "exec >&-; sleep 300"], stdin_data=given))
+    chunks = (bytes(1 << 20) for _ in range(8))
+    list(process.output(["sh", "-c", "exec >&-; sleep 300"], stdin_data=chunks))
 
 
 def _waits_for_more_input(_work: Task) -> None:
-    def given() -> Iterator[bytes]:
+    def pausing_input() -> Iterator[bytes]:
         yield b"x"
         threading.Event().wait()
 
-    list(process.output(["head", "-c1"], stdin_data=given()))
+    list(process.output(["head", "-c1"], stdin_data=pausing_input()))
 
 
 @pytest.mark.slow

@@ -23,12 +23,12 @@ RUN = "srv/20260101_000000.manifest.json"
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A folder of another user; beside it what only root may change."""
-    made, private = tmp_path / "store", tmp_path / "private"
-    for folder in (made, private, private / "srv"):
+    store_folder, private = tmp_path / "store", tmp_path / "private"
+    for folder in (store_folder, private, private / "srv"):
         folder.mkdir()
     (private / RUN).write_text("{}")
-    os.chown(made, NOBODY, NOBODY)
-    return made
+    os.chown(store_folder, NOBODY, NOBODY)
+    return store_folder
 
 
 def link(path: Path, target: str | Path, owner: int = NOBODY) -> None:
@@ -37,15 +37,15 @@ def link(path: Path, target: str | Path, owner: int = NOBODY) -> None:
 
 
 @pytest.mark.parametrize("target", ["private/srv", "other"])
-@pytest.mark.parametrize("place", ["srv", "top"])
+@pytest.mark.parametrize("link_name", ["srv", "top"])
 def test_root_does_nothing_where_a_link_of_another_user_leads(
-    tmp_path: Path, store: Path, place: str, target: str
+    tmp_path: Path, store: Path, link_name: str, target: str
 ) -> None:
-    if place == "srv":
+    if link_name == "srv":
         link(store / "srv", tmp_path / target)
     else:  # the folder of the store itself
         link(store / "link", (tmp_path / target).parent if target != "other" else "../other")
-    local = LocalStore(store if place == "srv" else store / "link")
+    local = LocalStore(store if link_name == "srv" else store / "link")
     before = sorted(tmp_path.rglob("*"))
     problems = [
         *map(

@@ -28,8 +28,8 @@ def _exit_code(name: str, argv: Sequence[str], repair: Callable[[str], None]) ->
     """Return the exit code of `main`. What it does not catch is one line, unless it is a bug."""
     try:
         return int(_loaded(name, repair).main(argv))
-    except SystemExit as exit_:  # of argparse
-        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except SystemExit as exit_:
+        return _code_of(exit_.code)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (BackupError, OSError) as error:
@@ -38,6 +38,13 @@ def _exit_code(name: str, argv: Sequence[str], repair: Callable[[str], None]) ->
         if (limit := of_system(error)) is None:
             raise
         return _report(limit)
+
+
+def _code_of(code: str | int | None) -> int:
+    """Return the exit code of sys.exit; a text goes to standard error, as Python would print it."""
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+    return code if isinstance(code, int) else int(code is not None)
 
 
 def _loaded(name: str, repair: Callable[[str], None]) -> ModuleType:

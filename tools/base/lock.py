@@ -67,7 +67,7 @@ def _open_lock_file(file: Path) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "is no regular file: remove it", str(file))
+    raise OSError(errno.EINVAL, "is not a regular file: remove it", str(file))
 
 
 @contextlib.contextmanager

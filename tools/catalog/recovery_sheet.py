@@ -42,7 +42,7 @@ where nc-backup-py runs: encryption/encryption.py --EXPORT --KEY_FILE OLD --DEST
 """
 _KEYS = {"age": "age identity (post-quantum: age 1.3)", "openssl": "the old password file"}
 _SIGNED = """
-The manifest of this run is signed. Whoever can write to the store can also write this file, so
+The manifest of this run is signed. Anyone who can write to the store can also write this file, so
 compare the signer with the one that you kept elsewhere (key file, report, config). Then check that
 it prints "Good":
 

@@ -183,7 +183,7 @@ class EmailKeys(ChannelKeys):
         if not _HOST.fullmatch(self.smtp_host):
             raise ConfigError(
                 f"SMTP_HOST: {masking.quoted(self.smtp_host)}: not the name of a server",
-                "Write the name or the address alone. SMTP_PORT is a key of its own.",
+                "Write the name or the address alone, and the port as SMTP_PORT.",
             )
         if self.smtp_port is not None and self.smtp_port > _LAST_PORT:
             raise ConfigError(f"SMTP_PORT: {self.smtp_port}: not a port", "Use 1 to 65535.")

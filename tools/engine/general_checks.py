@@ -55,7 +55,7 @@ def _user(config: Config) -> Iterator[Finding]:
         yield bad(str(error), error.hint)
     if guard.root_allowed(config):
         yield warning(
-            guard.ROOT_ALLOWED, "Run it as a user of its own, with the rights that it needs."
+            guard.ROOT_ALLOWED, "Run it as a separate user with only the rights that it needs."
         )
 
 

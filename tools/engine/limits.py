@@ -13,7 +13,7 @@ from tools.flow import stream, task
 from tools.flow.task import StoppedError, Task
 
 T = TypeVar("T")
-_HINT = "Check what it waits for: a mount that does not answer, a lock?"
+_HINT = "Check what it waits for, such as a mount that does not answer, or a lock."
 
 
 @dataclass(frozen=True)

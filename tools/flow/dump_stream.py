@@ -35,7 +35,7 @@ def ended_by(chunks: Chunks, mark: bytes, subject: str) -> Iterator[bytes]:
     if mark not in tail:
         raise SourceError(
             f"the dump of {subject} has no end: {foreign.decoded(mark)!r} is missing",
-            "The dump program ended early, though it said that all is well.",
+            "The dump program ended early, although its exit code was 0.",
         )
 
 

@@ -80,7 +80,7 @@ class Ends:
         if self._head[_MAGIC] != b"ustar":
             raise SourceError(
                 "tar's archive holds nothing",
-                "Is everything that it should hold excluded, or may none of it be read?",
+                "Check whether everything is excluded, and whether this user may read the files.",
             )
 
 

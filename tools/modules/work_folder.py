@@ -108,7 +108,7 @@ def _read(path: Path) -> WorkItem:
         folder, run, boot = texts
         return WorkItem(Path(folder), item_record.item_of(value["item"]), run, boot, path)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BackupError(f"{path} is no record of an item: {error}") from None
+        raise BackupError(f"{path}: not a record of an item: {error}") from None
 
 
 def _content(path: Path) -> bytes:
