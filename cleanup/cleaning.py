@@ -349,11 +349,11 @@ def with_notes(result: Result, plan: Cleaning, order: Order) -> Result:
 
 
 def _notice(frozen: Frozen) -> str:
-    label = foreign.line(frozen.key[1])
+    label, argument = foreign.line(frozen.key[1]), foreign.argument(frozen.key[1])
     if frozen.dropped and frozen.days >= _DROPPED_DAYS:
         return (
             f"{label} has not been backed up for {frozen.days} days, and its runs are complete "
-            f"without it: old copies are kept until cleanup.py --forget-item {label}"
+            f"without it: old copies are kept until cleanup.py --forget-item {argument}"
         )
     if not frozen.dropped and frozen.days >= _FROZEN_DAYS:
         return (

@@ -205,7 +205,7 @@ class _Command:
         for label in plan.suspicious():
             terminal.say(
                 f"note: the newest copy of {label} is suspicious, so its older copies stay. If it "
-                f"is right: the same command with --accept-item {label}",
+                f"is right: the same command with --accept-item {foreign.argument(label)}",
                 error=True,
             )
         if self._arguments.confirm or result.status is not Status.OK:

@@ -35,7 +35,7 @@ class EarlierConfig:
         return (
             f"the runs of the config {file} count separately, the newest is {self.newest}: its "
             f"last copies stay. If that was this config before it was moved: cleanup.py "
-            f"--adopt-config {file}"
+            f"--adopt-config {foreign.argument(self.file)}"
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cleanup import cleaning, moved_config
 from cleanup.cleaning import Order
-from cleanup.moved_config import Adopted
+from cleanup.moved_config import Adopted, EarlierConfig
 from cleanup.policy import Rules
 from cleanup.remembered import Remembered
 from tests import stored_runs
@@ -48,6 +48,11 @@ def clean(memory_store: MemoryStore, memory: Remembered, config_id: str = "new")
 
 def ids(memory_store: MemoryStore) -> list[str]:
     return list(Catalog(memory_store, HOST, Trust()).run_ids)
+
+
+def test_the_path_of_another_config_is_quoted() -> None:
+    line = EarlierConfig("/etc/a;$(id)", "20260101_000000").line()
+    assert line.endswith("cleanup.py --adopt-config '/etc/a;$(id)'")
 
 
 def test_runs_of_the_earlier_path_stay_until_they_are_adopted(tmp_path: Path) -> None:

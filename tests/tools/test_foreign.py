@@ -89,6 +89,11 @@ def test_lines_are_masked_before_they_are_cut() -> None:
     assert foreign.line(control) == control
 
 
+def test_an_argument_of_a_command_that_is_shown_is_safe_to_paste() -> None:
+    assert foreign.argument("MYSQL/3306/shop") == "MYSQL/3306/shop"
+    assert foreign.argument("A/$(id); it's\n") == """'A/$(id); it'"'"'s\\n'"""
+
+
 def test_lists_and_paragraphs_are_bounded() -> None:
     lines = foreign.listing(f"w{n}\x1b" for n in range(20_000))
     assert len(lines) == foreign.MAX_LINES

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,6 +79,11 @@ def line(text: str) -> str:
         return safe
     kept = masking.cut(safe, MAX_LINE - _NOTE)
     return f"{safe[:kept]} ... ({len(safe) - kept} more characters)"
+
+
+def argument(text: str) -> str:
+    """Return a text as one argument of a command that is shown: people paste it into a shell."""
+    return shlex.quote(line(text))
 
 
 def shortened(text: str, most: int = _MAX_MESSAGE) -> str:

@@ -58,8 +58,8 @@ def _has_runs(backup_store: Store, host: str) -> bool:
 
 
 def named(names: Iterable[str]) -> str:
-    """Return the names of hosts as messages list them."""
-    return ", ".join(map(foreign.printable, names))
+    """Return the names of hosts as messages list them, each as an argument of a command."""
+    return ", ".join(map(foreign.argument, names))
 
 
 def _age(entry: StoreEntry) -> float:

@@ -147,7 +147,7 @@ def select_items(
         if not matches:
             raise ConfigError(
                 f"{label}: {_nothing(section, name)}",
-                f"Choose from: {', '.join(item.label for item in items)}.",
+                f"Choose from: {', '.join(foreign.argument(item.label) for item in items)}.",
             )
         selected.update(item.label for item in matches)
     return [item for item in of_section if item.label in selected]
