@@ -227,8 +227,11 @@ class Replay:
             client = target.command(*arguments, *mysql_server.MAX_PACKET_OPTION)
             env = mysql_server.environment()
             with stream.closed(self._events(name, files)) as events:
-                collections.deque(replay_check.checked(events), maxlen=0)  # nothing is sent yet
-            events = replay_check.checked(_without_gtids(reached.watch(self._events(name, files))))
+                collections.deque(
+                    replay_check.checked(events, name), maxlen=0
+                )  # nothing is sent yet
+            events = _without_gtids(reached.watch(self._events(name, files)))
+            events = replay_check.checked(events, name)
             with stream.closed(events):
                 output = process.output(client, stdin_data=events, env=env, failure=StoreError)
                 stream.drained(output)

@@ -16,6 +16,7 @@ _ROW = re.compile(r" at row \d+$")
 # Warnings without a changed value: rows too wide for innodb_strict_mode (139), values of generated
 # columns, which the server computes (1906), deprecated syntax.
 _HARMLESS = frozenset(("139", "1287", "1681", "1906", "3719", "3720", "3778"))
+_OPTION_IGNORED = "1618"  # WARN_OPTION_IGNORED: DATA DIRECTORY
 _SCHEDULER = "Event scheduler is switched off"
 _SHOWN = 10  # kinds of warnings that are named
 
@@ -28,7 +29,9 @@ def marker(table: str) -> bytes:
 class ChangedValues:
     """Parses the output of a client with --show-warnings."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, directories: bool = True) -> None:
+        """directories: see DumpReader; an ignored DATA DIRECTORY is a warning only if True."""
+        self._harmless = _HARMLESS if directories else _HARMLESS | {_OPTION_IGNORED}
         self._left = b""
         self._table = ""
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -43,7 +46,7 @@ class ChangedValues:
         mark, _, table = line.partition("\t")
         if mark == _MARK:
             self._table = bytes.fromhex(table).decode("utf-8", "backslashreplace")
-        elif (match := _WARNING.match(line)) and match[1] not in _HARMLESS:
+        elif (match := _WARNING.match(line)) and match[1] not in self._harmless:
             if match[2].startswith(_SCHEDULER):
                 return
             self._counts[self._table, _ROW.sub("", match[2])] += 1

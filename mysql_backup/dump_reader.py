@@ -34,12 +34,14 @@ class DumpReader:
     """Reads a dump of the database `old` for a restore as `new`.
 
     owned_by_restorer: objects get no definers, so the restoring user is their definer
+    directories: whether tables get their DATA DIRECTORY and INDEX DIRECTORY
     """
 
     old: str
     new: str
     facts: MysqlFacts
     owned_by_restorer: bool = False
+    directories: bool = True
     views: deferred_views.Views = field(default_factory=deferred_views.Views)
     head: bytes = b""  # the settings that the dump begins with
     _begun: bool = False
@@ -88,6 +90,8 @@ class DumpReader:
 
     def _settings(self) -> Iterator[bytes]:
         yield from _LENIENT
+        if not self.directories:
+            yield b"SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_DIR_IN_CREATE')"
         value = self.facts.variables.get(_TIMESTAMPS, "")
         if value in ("0", "1"):
             yield f"/*M!100804 SET SESSION {_TIMESTAMPS} = {value} */".encode()

@@ -277,6 +277,7 @@ def _steps(
         again,
         size=item.size or 0,
         overwrite=server.overwrite,
+        directories=server.tablespaces,
         replay=point_in_time,
     )
     return (yield from steps)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from mysql_backup import loading, readings, statements
+from mysql_backup import dump_statements, loading, readings, statements
 from tools.base.errors import StoreError
 
 _CHARSET = re.compile(rb"\s*/\*!\\C \w+ \*/\s*")  # a command of the client, by mysqlbinlog
+_KINDS = frozenset(b"TABLE TABLES VIEW TRIGGER EVENT PROCEDURE FUNCTION SEQUENCE PACKAGE".split())
+_DATABASES = (b"DATABASE", b"SCHEMA")
+_BEFORE_NAME = frozenset(b"IF NOT EXISTS BODY INTO FROM LOW_PRIORITY HIGH_PRIORITY DELAYED".split())
+_BEFORE_NAME |= {b"QUICK", b"IGNORE", b"TABLE"}
 _SHOWN = 120  # bytes of a statement that are shown
 
 
-def checked(events: Iterable[bytes]) -> Iterator[bytes]:
+def checked(events: Iterable[bytes], database: str) -> Iterator[bytes]:
     """Yield the events of one database.
 
     Raises StoreError for a statement that a client could end early: what follows would run with
-    the privileges of the restoring user.
+    the privileges of the restoring user. Also for one that changes another database: its default
+    database was this one, and on the target the other one may belong to somebody else.
     """
+    restored = database.encode("utf-8", "surrogateescape").lower()
     delimiter = loading.random_delimiter()
     yield b"DELIMITER " + delimiter + b"\n"
     for statement in statements.Reader(replay=True).read(events):
@@ -25,16 +32,69 @@ def checked(events: Iterable[bytes]) -> Iterator[bytes]:
             continue
         text = statement.text[statement.start :]  # without the comments of mysqlbinlog
         if statement.keywords[:1] != (b"BINLOG",) and not _CHARSET.fullmatch(text):
-            _check(statement)
+            _check(statement, restored)
             text = readings.unwrapped(text, statement.mode, same_charset=True)
         yield text + (b"\n" + delimiter + b"\n" if statement.delimiter else b"")
 
 
-def _check(statement: statements.Statement) -> None:
-    if part := readings.difference(statement, same_charset=True):
+def _check(statement: statements.Statement, restored: bytes) -> None:
+    part = readings.difference(statement, same_charset=True)
+    reason = f"a client and a server may read {part} in different ways"
+    if not part:
+        others = changed_databases(dump_statements.tokens(statement)) - {restored}
+        reason = ", ".join(sorted(one.decode("utf-8", "replace") for one in others))
+        reason = f"it changes another database: {reason}" if others else ""
+    if reason:
         shown = statement.text[statement.start :][:_SHOWN].decode("utf-8", "replace").strip()
         raise StoreError(
-            f"--until: a statement in the binary logs is rejected: {shown!r}: a client and a "
-            f"server may read {part} in different ways",
+            f"--until: a statement in the binary logs is rejected: {shown!r}: {reason}",
             "Use --until with a position before it.",
         )
+
+
+def changed_databases(listed: Sequence[statements.Token]) -> set[bytes]:
+    """Return the databases that a statement names and changes, in lower case."""
+    keywords = [token.word for token in listed]
+    if keywords[:1] and keywords[0] in (
+        b"INSERT",
+        b"REPLACE",
+        b"UPDATE",
+        b"DELETE",
+        b"TRUNCATE",
+        b"LOAD",
+    ):
+        return _qualifiers(
+            listed[_name(keywords, 1 if keywords[0] != b"LOAD" else _after_into(keywords)) :][:2]
+        )
+    if not keywords or keywords[0] not in (b"CREATE", b"DROP", b"ALTER", b"RENAME"):
+        return set()
+    kind = next((at for at, word in enumerate(keywords) if word in (*_KINDS, *_DATABASES)), 0)
+    if not kind or b"TEMPORARY" in keywords[:kind]:
+        return set()
+    begin = _name(keywords, kind + 1)
+    if keywords[kind] in _DATABASES:
+        return {dump_statements.identifier(one).lower() for one in listed[begin : begin + 1]}
+    qualifiers = _qualifiers(listed[begin : begin + 2])
+    if keywords[0] in (b"DROP", b"RENAME"):
+        return qualifiers | _qualifiers(listed[begin:])
+    renamed = [
+        at for at, word in enumerate(keywords) if keywords[0] == b"ALTER" and word == b"RENAME"
+    ]
+    return qualifiers.union(*(_qualifiers(listed[at : at + 4]) for at in renamed))
+
+
+def _after_into(keywords: Sequence[bytes]) -> int:
+    return keywords.index(b"INTO") + 1 if b"INTO" in keywords else len(keywords)
+
+
+def _name(keywords: Sequence[bytes], at: int) -> int:
+    """Return the index of the first name, from here."""
+    while at < len(keywords) and keywords[at] in _BEFORE_NAME:
+        at += 1
+    return at
+
+
+def _qualifiers(listed: Sequence[statements.Token]) -> set[bytes]:
+    """Return the names that stand before a dot, in lower case."""
+    pairs = itertools.pairwise(listed)
+    return {dump_statements.identifier(one).lower() for one, dot in pairs if dot.text == b"."}

@@ -46,6 +46,7 @@ def restore_database(  # noqa: PLR0913  (by name)
     *,
     size: int,
     overwrite: bool,
+    directories: bool = True,
     replay: binlog_replay.Replay | None = None,
 ) -> contracts.Steps:
     """Load a dump of `old` into the database `name`, which is created if it does not exist.
@@ -73,7 +74,7 @@ def restore_database(  # noqa: PLR0913  (by name)
     if replay is not None:
         replay.check_name(name)
         replay.check_logs()
-    new_database = _NewDatabase(target, name, facts, exists, measured.needed)
+    new_database = _NewDatabase(target, name, facts, exists, measured.needed, directories)
     with _dropped_on_error(target, name, exists=exists):
         try:
             reader, owner_warnings = new_database.fill(old, again)
@@ -102,13 +103,17 @@ def restore_database(  # noqa: PLR0913  (by name)
 
 @dataclasses.dataclass(frozen=True)
 class _NewDatabase:
-    """The database of a restore; needed: bytes of the longest statement of the dump."""
+    """The database of a restore.
+
+    needed: bytes of the longest statement of the dump. directories: see DumpReader
+    """
 
     target: mysql_server.MySQLConnection
     name: str
     facts: MysqlFacts
     exists: bool
     needed: int
+    directories: bool
 
     def fill(
         self, old: str, again: contracts.Again
@@ -121,7 +126,9 @@ class _NewDatabase:
                 )
                 name = mysql_server.quote_identifier(self.name)
                 self.target.query(f"CREATE DATABASE {name}{_charset_clause(self.facts)}")
-            reader = dump_reader.DumpReader(old, self.name, self.facts)
+            reader = dump_reader.DumpReader(
+                old, self.name, self.facts, directories=self.directories
+            )
             return _load_tables(self.target, reader, again)
 
 
@@ -143,7 +150,7 @@ def _load_tables(
     target: mysql_server.MySQLConnection, reader: dump_reader.DumpReader, again: contracts.Again
 ) -> tuple[dump_reader.DumpReader, tuple[str, ...]]:
     """Load all but the views; return the reader, which has them, and warnings."""
-    values = changed_values.ChangedValues()
+    values = changed_values.ChangedValues(directories=reader.directories)
     try:
         with stream.closed(again()) as chunks:
             loaded = reader.read(chunks)
@@ -152,7 +159,11 @@ def _load_tables(
         if reader.owned_by_restorer or definers.DENIED not in error.hint:
             raise
         owned_reader = dump_reader.DumpReader(
-            reader.old, reader.new, reader.facts, owned_by_restorer=True
+            reader.old,
+            reader.new,
+            reader.facts,
+            owned_by_restorer=True,
+            directories=reader.directories,
         )
         reader, warnings = _load_tables(target, owned_reader, again)
         return reader, (_OWNED_BY_RESTORER, *warnings)

@@ -6,6 +6,7 @@ are read by their names in JSON: they are null in servers that do not have them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -52,6 +53,10 @@ _MEMBERSHIPS = """SELECT r.rolname AS role, m.rolname AS member, g.rolname AS gr
     FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
     LEFT JOIN pg_roles g ON g.oid = a.grantor
     WHERE r.rolname !~ '^pg_' OR m.rolname !~ '^pg_' ORDER BY 1, 2, 3"""
+# 16384 is FirstNormalObjectId. Grantors of memberships (PostgreSQL 16) hold nothing by that.
+_HOLDING = f"""SELECT DISTINCT {pg_server.hex_expression("rolname")} FROM pg_shdepend s
+    JOIN pg_roles r ON r.oid = refobjid WHERE refclassid = 'pg_authid'::regclass
+    AND classid <> 'pg_auth_members'::regclass AND refobjid >= 16384"""
 _SETTINGS = f"""SELECT coalesce(datname, '') AS database, coalesce(rolname, '') AS role,
     split_part(u.setting, '=', 1) AS name,
     substr(u.setting, strpos(u.setting, '=') + 1) AS value
@@ -107,7 +112,15 @@ def server(target: pg_server.PostgresConnection, *, passwords: bool) -> ServerFa
         objects.of(Tablespace),
         objects.of(DatabaseProperties),
         objects.of(Parameter),
+        system_identifier(target),
     )
+
+
+def system_identifier(target: pg_server.PostgresConnection) -> str:
+    """Return the number that initdb gave to the server; "" if the role may not read it."""
+    with contextlib.suppress(SourceError):
+        return target.row("SELECT system_identifier FROM pg_control_system()")[0]
+    return ""
 
 
 def roles(target: pg_server.PostgresConnection, *, passwords: bool) -> tuple[Role, ...]:
@@ -125,6 +138,16 @@ def _roles_query(*, passwords: bool) -> str:
 def memberships(target: pg_server.PostgresConnection) -> tuple[Membership, ...]:
     """Return the memberships of a server, but for those of one predefined role in another."""
     return tuple(_objects(target, Membership, _MEMBERSHIPS))
+
+
+def settings(target: pg_server.PostgresConnection) -> tuple[Setting, ...]:
+    """Return the settings of roles and databases of a server."""
+    return tuple(_objects(target, Setting, _SETTINGS))
+
+
+def holding_roles(target: pg_server.PostgresConnection) -> frozenset[str]:
+    """Return the roles that own objects of a server or have privileges on some."""
+    return frozenset(pg_server.decode_hex(row[0]) for row in target.sql(_HOLDING, columns=1))
 
 
 def tablespace_names(target: pg_server.PostgresConnection) -> set[str]:

@@ -88,7 +88,7 @@ def add_settings(
     if not wanted:
         return []
     powers = privileges.compared(target, facts)
-    objections = {one: powers.setting_objection(one.role) for one in wanted}
+    objections = {one: powers.setting_objection(one) for one in wanted}
     allowed = [settings.statement(one, name) for one in wanted if not objections[one]]
     warnings = [f"setting {one.name} not restored: {why}" for one, why in objections.items() if why]
     return warnings + [one.line() for one in statements.run(target, allowed)]

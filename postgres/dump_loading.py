@@ -263,8 +263,11 @@ def retry_failed(
     dump: Dump,
     result: LoadResult,
     retryable: tuple[str, ...] = RETRYABLE,
+    skipped: Collection[str] = (),
 ) -> None:
     """Restore failed objects again, with functions that use the search_path of the source.
+
+    skipped: entries that are not restored again.
 
     Objects that succeed then are still warnings, because plain pg_restore cannot create them.
     """
@@ -272,7 +275,11 @@ def retry_failed(
     if not failed:
         return
     labels = entry_labels(target, dump)
-    retried = [one for one in failed if labels.get(one.entry, "").startswith(retryable)]
+    retried = [
+        one
+        for one in failed
+        if labels.get(one.entry, "").startswith(retryable) and one.entry not in skipped
+    ]
     if not retried:
         return
     try:

@@ -145,6 +145,8 @@ class _Database:
         command = [self._connection.programs.dump, "--format=custom", "--compress=0"]
         if (patience := self._connection.lock_timeout) is not None:
             command.append(f"--lock-wait-timeout={int(patience * 1000)}")
+        # by default that of the session, which the owner of the database may have set
+        command.append(f"--encoding={self._database.encoding}")
         command += [*self._filter.arguments(), *self._connection.arguments()]
         command.append(f"--dbname={pg_server.conninfo(name)}")
         yield from stream.watched(self._run(command), self._check_complete)

@@ -9,6 +9,7 @@ temporary role.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -16,6 +17,7 @@ from postgres import (
     dump_entries,
     dump_loading,
     holders,
+    orphans,
     pg_server,
     replaced_code,
     restore_errors,
@@ -29,6 +31,7 @@ from tools.flow import stream
 
 _TABLES = ("TABLE ", "FOREIGN TABLE ", "MATERIALIZED VIEW ", "DOMAIN ")
 _SERVER = "SERVER - "
+_CODE = ("FUNCTION ", "PROCEDURE ")
 _RETRYABLE = tuple(one for one in dump_loading.RETRYABLE if one != "CHECK CONSTRAINT ")
 _ERROR = re.compile(r"^(?:psql: )?ERROR:\s+")
 
@@ -77,7 +80,7 @@ class GuardedLoad:
         if load.result.left_out.left_out:
             args = (load.target, load.name, load.dump, load.result)
             with load.replaced(replaced_code.NONE, replaced_code.RAISE):
-                dump_loading.retry_failed(*args, retryable=_RETRYABLE)
+                dump_loading.retry_failed(*args, retryable=_RETRYABLE, skipped=load.orphans)
         self.numbers = load.numbers
         return load.result
 
@@ -100,6 +103,7 @@ class _Load:
         self._depends = dump_entries.dependencies(target, dump)
         self.numbers = 0, 0
         self._private: Mapping[str, frozenset[str]] = {}  # functions that tables need
+        self.orphans: set[str] = set()  # entries of tables whose owner does not exist
         self.result = LoadResult(restore_errors.RestoreErrors(), remaining=tuple(self.entries.last))
 
     def restore(self, selected: Collection[str]) -> restore_errors.RestoreErrors:
@@ -117,8 +121,29 @@ class _Load:
 
     def restore_privileges(self) -> None:
         """Restore privileges; afterwards some functions are private."""
+        labels = frozenset(self.entries.before.values())
+        lines = orphans.make_invokers(self.target, self.name, labels, self.role.restorer)
+        self.result.warnings += lines
+        self._find_orphans()
         self.restore(self.entries.acl)
         self._private = self.role.needed(self.name)
+
+    def _find_orphans(self) -> None:
+        """Find indexes and materialized views of tables whose owner does not exist.
+
+        The server would evaluate them as the superuser, who owns these tables.
+        """
+        functions = any(one.startswith(_CODE) for one in self.entries.before.values())
+        later = [*(self.entries.first if functions else ()), *self.entries.views]
+        labels = {entry: self._table_labels(entry) for entry in later}
+        tables = self.role.find(self.name, *itertools.chain.from_iterable(labels.values()))
+        orphan_tables = [one for one in tables if one.orphan]
+        self.orphans = {
+            entry
+            for entry, texts in labels.items()
+            if any(one.begins(text) for one in orphan_tables for text in texts)
+            and (entry in self.entries.views or len(self._labels_of(entry)) > len(texts))
+        }
 
     # --- tables
 
@@ -182,11 +207,15 @@ class _Load:
 
     def _tables_of(self, entry: str) -> list[Holder]:
         """Return the tables and domains that an entry depends on."""
+        return self.role.find(self.name, *self._table_labels(entry))
+
+    def _table_labels(self, entry: str) -> list[str]:
+        """Return the labels of the tables and domains that an entry depends on."""
         kinds = (
             (label, next((k for k in _TABLES if label.startswith(k)), ""))
             for label in self._labels_of(entry)
         )
-        return self.role.find(self.name, *(label[len(kind) :] for label, kind in kinds if kind))
+        return [label[len(kind) :] for label, kind in kinds if kind]
 
     def _labels_of(self, entry: str) -> list[str]:
         """Return the labels of what an entry depends on: tables and the like."""
@@ -311,12 +340,23 @@ class _Load:
         if self.result.left_out.left_out:
             dump_loading.add_foreign_keys(self.target, self.name, self.dump, self.result)
         self._restore_replaced(self.entries.after, replaced_code.NONE)
-        self.restore(self.entries.views)
+        self._fill_views()
+
+    def _fill_views(self) -> None:
+        """Fill materialized views, in their order."""
+        if not self.orphans.intersection(self.entries.views):
+            self.restore(self.entries.views)
+            return
+        for entry in self.entries.views:
+            if entry in self.orphans:
+                self._restore_as_owner(entry, self._tables_of(entry))
+            else:
+                self.restore([entry])
 
     def _create_indexes(self) -> None:
         """Create indexes and their constraints, by the role if a domain is evaluated for one."""
         failed = self.result.left_out.left_out
-        entries: Collection[str] = self.entries.first
+        entries: Collection[str] = [one for one in self.entries.first if one not in self.orphans]
         while entries:
             number = len(failed)
             with self.replaced(replaced_code.NONE, replaced_code.RAISE):
@@ -327,6 +367,9 @@ class _Load:
                 del failed[number:]
             for one in blocked:
                 self._constrain(one.entry, self.entries.first, create=True)
+        for entry in self.entries.first:
+            if entry in self.orphans:
+                self._constrain(entry, self.entries.first, create=True)
 
     def _constrain(self, entry: str, labels: Mapping[str, str], *, create: bool = False) -> None:
         """Let the role add a constraint to a table, or an index."""

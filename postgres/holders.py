@@ -33,9 +33,10 @@ class Holder:
     owner: str
     orphan: bool = False
 
-    def is_labelled(self, label: str) -> bool:
-        """Return whether this is the label of an entry in a dump: with its owner."""
-        return label == f"{one_line(self.label)} {one_line(self.owner)}"
+    @property
+    def dump_label(self) -> str:
+        """Return the label of its entry in a dump: with its owner."""
+        return f"{one_line(self.label)} {one_line(self.owner)}"
 
     def may_own(self, label: str) -> bool:
         """Return whether the object of an entry may belong to the same owner."""
@@ -73,9 +74,12 @@ def find(
     A label is ambiguous if names contain spaces, so its owner must be the right one as well.
     """
     everything = of_database(target, database)
+    exact: dict[str, list[Holder]] = {}
+    for one in everything:
+        exact.setdefault(one.dump_label, []).append(one)
     holders: list[Holder] = []
     for label in dict.fromkeys(labels):
-        holders += [one for one in everything if one.is_labelled(label)] or [
+        holders += exact.get(label) or [
             dataclasses.replace(one, orphan=True)
             for one in longest([one for one in everything if one.begins(label)])
             if one.owner == restorer

@@ -69,6 +69,11 @@ _NO_NESTED_DDL = (
     "CREATE EVENT TRIGGER {1} ON ddl_command_start EXECUTE PROCEDURE {1}.reject_nested()",
 )
 _NESTED_DDL = ("DROP EVENT TRIGGER {1}", "DROP SCHEMA {1} CASCADE")
+_FREE = 5  # connections: a server that has fewer counts as full
+_FULL = f"""SELECT count(*) + {_FREE} > current_setting('max_connections')::integer
+    - (SELECT sum(setting::integer) FROM pg_settings
+      WHERE name IN ('superuser_reserved_connections', 'reserved_connections'))
+  FROM pg_stat_activity WHERE backend_type = 'client backend'"""
 # {1}: a table. Sequences change their owner with it.
 _REVOKE = """DO $$ DECLARE one record; BEGIN
   FOR one IN SELECT objid::regclass AS name FROM pg_depend d JOIN pg_class r ON r.oid = objid
@@ -140,7 +145,7 @@ class LoadingRole:
             raise LoginError("no role for the rows could be created", failures[0].reason)
         self._present = True
         user = target.row(f"SELECT {pg_server.hex_expression('current_user')}")[0]
-        self._restorer = pg_server.decode_hex(user)
+        self.restorer = pg_server.decode_hex(user)
 
     def _settings(self) -> list[Statement]:
         # Otherwise only the owner of a large object could write it.
@@ -151,7 +156,8 @@ class LoadingRole:
     def connect(self, database: str) -> None:
         """Find out how the role connects to the database. Raises LoginError, StoreError.
 
-        Only the first time LoginError: later, code of the dump may be the reason.
+        Only the first time LoginError: later, code of the dump may be the reason. Nor if the server
+        has no connection left for a role without privileges: anyone may have taken them.
         """
         if self._database:
             self._change_password()
@@ -169,7 +175,7 @@ class LoadingRole:
             else:
                 self.login = candidate
                 return
-        kind = LoginError if first else StoreError
+        kind = LoginError if first and self._target.row(_FULL) == ["f"] else StoreError
         raise kind("a role that was created for the rows cannot connect", reason)
 
     def _run(self, database: str, *wanted: str) -> None:
@@ -210,7 +216,7 @@ class LoadingRole:
 
     def find(self, database: str, *labels: str) -> list[Holder]:
         """Return the tables and domains of labels in a dump."""
-        return holders.find(self._target, database, labels, self._restorer) if labels else []
+        return holders.find(self._target, database, labels, self.restorer) if labels else []
 
     def _grant_servers(self, database: str, labels: Iterable[str]) -> None:
         """Let it use foreign servers, found by their labels in a dump."""

@@ -20,6 +20,11 @@ KIND = "postgres"
 ROLES = "postgres-roles"
 _TABLES_AT_ONCE = 100  # that one psql counts
 WRITABLE = "-c default_transaction_read_only=off"  # PGOPTIONS of a restore
+# The owner of a database may have set another one, in which names cannot be written.
+_ENCODING = (
+    "DO $$ BEGIN PERFORM set_config('client_encoding', current_setting('server_encoding'), false); "
+    "END $$"
+)
 _TIMEOUT = "20"  # seconds to connect
 # A server that rejects the database, not the login; in other languages at least its name.
 _DATABASE_REJECTED = re.compile(r'database "|[»«„“]')
@@ -71,7 +76,7 @@ class PostgresConnection:
         command += ["--set=ON_ERROR_STOP=1", *self.arguments(), f"--dbname={connection}"]
         # Counting rows may take long. A user may have put functions and operators of his own into
         # a schema of search_path: they would be executed with the privileges of this session.
-        settings = ["SET statement_timeout = 0", "SET search_path = pg_catalog, pg_temp"]
+        settings = ["SET statement_timeout = 0", "SET search_path = pg_catalog, pg_temp", _ENCODING]
         if self.lock_timeout is not None:
             settings.append(f"SET lock_timeout = {int(self.lock_timeout * 1000)}")
         command += [f"--command={statement}" for statement in (*settings, *statements)]

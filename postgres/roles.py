@@ -104,7 +104,7 @@ class _Restoring:
         for one in self.facts.settings:
             if one.database or one.role in self.missing:
                 continue
-            if objection := self.before.setting_objection(one.role):
+            if objection := self.before.setting_objection(one):
                 self.warnings.append(f"setting {one.name} not restored: {objection}")
             else:
                 wanted.append(settings.statement(one))

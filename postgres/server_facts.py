@@ -127,7 +127,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """All of it. server: version of the server"""
+    """All of it. server: version of the server; system: its identifier, "" if unknown"""
 
     server: str
     roles: tuple[Role, ...] = ()
@@ -136,6 +136,7 @@ class ServerFacts:
     tablespaces: tuple[Tablespace, ...] = ()
     databases: tuple[DatabaseProperties, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    system: str = ""
 
     def database(self, name: str) -> DatabaseProperties | None:
         """Return the properties of a database; None if it has none here."""
@@ -166,7 +167,7 @@ def from_bytes(content: bytes) -> ServerFacts:
             raise ValueError("another format")
         if (version := value.pop("version", None)) != VERSION:
             raise ValueError(f"version {version!r:.40} is not supported")
-        return _object(ServerFacts, value, "item")
+        return _object(ServerFacts, {"system": "", **value}, "item")  # the first ones had none
     except ValueError as error:
         raise StoreError(f"roles: invalid content: {error}", _HINT) from None
 

@@ -148,7 +148,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-tablespaces",
         action="store_true",
-        help="PostgreSQL: restore everything into the default tablespace",
+        help="restore into the default tablespace; MySQL: without DATA DIRECTORY",
     )
 
 

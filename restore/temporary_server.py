@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,13 @@ from tools.modules.contracts import Server
 
 _START_TIMEOUT = 120.0  # seconds
 _FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/pgsql/bin", "/usr/local/bin", "/opt/bin")
+# The role of assertions. A view or function of the backup that one calls would run with the
+# privileges of a superuser otherwise, who can run programs. PostgreSQL before 14 has no such role.
+_READER = (
+    "CREATE ROLE {0} LOGIN BYPASSRLS",
+    "DO $$ BEGIN IF to_regrole('pg_read_all_data') IS NULL THEN ALTER ROLE {0} SUPERUSER; "
+    "ELSE GRANT pg_read_all_data, pg_monitor TO {0}; END IF; END $$",
+)
 _PORT = 5432  # of PostgreSQL: names its socket; nothing listens on the network
 
 
@@ -28,16 +36,18 @@ class TemporaryServer:
 
     server:   for restores into it
     client:   the command of its client; database, sql: its options for a database and a statement
+    opened:   lets the client into a database, and returns the value of its option
     """
 
     server: Server
     client: tuple[str, ...]
     database: str
     sql: str
+    opened: Callable[[str], str] = str
 
     def query_value(self, database: str, sql: str) -> str:
         """Return the first column of the first row; "" where there is none. Raises SourceError."""
-        argv = [*self.client, f"{self.database}={database}", f"{self.sql}={sql}"]
+        argv = [*self.client, f"{self.database}={self.opened(database)}", f"{self.sql}={sql}"]
         env = {**os_works.environment({}), "LC_ALL": "C.UTF-8"}
         out = b"".join(process.output(argv, env=env)).decode("utf-8", "replace")
         return out.partition("\n")[0].partition("\t")[0].strip()
@@ -98,7 +108,8 @@ def _mysql(
     with process.started(_command_as(user, serve), env=env, folder=folder) as group:
         _wait(group, [*query, "--execute=SELECT 1"])
         yield TemporaryServer(
-            Server("localhost", credentials=login),
+            # a table of the source may name any folder of this machine (DATA DIRECTORY)
+            Server("localhost", credentials=login, tablespaces=False),
             (*query, "--default-character-set=utf8mb4"),
             "--database",
             "--execute",
@@ -117,13 +128,29 @@ def _postgres(folder: Path, sockets: Path, user: str) -> Iterator[TemporaryServe
     client = _program("psql")
     login = ("-h", str(sockets), "-p", str(_PORT), "-U", "postgres")
     query = (client, "-X", "-A", "-t", "-q", "--set=ON_ERROR_STOP=1", *login)
+    reader = f"nc_drill_{secrets.token_hex(6)}"
+
+    def opened(database: str) -> str:
+        name = '"' + database.replace('"', '""') + '"'
+        statements = (
+            f"GRANT CONNECT ON DATABASE {name} TO {reader}",
+            f"ALTER DATABASE {name} CONNECTION LIMIT -1",
+        )
+        commands = [f"--command={one}" for one in statements]
+        stream.drained(process.output([*query, "--dbname=postgres", *commands], env=env))
+        escaped = database.replace("\\", "\\\\").replace("'", "\\'")
+        return f"dbname='{escaped}'"  # otherwise a name may be read as a connection string
+
     with process.started(_command_as(user, serve), env=env, folder=folder) as group:
         _wait(group, [*query, "--dbname=postgres", "--command=SELECT 1"])
+        created = [f"--command={one.format(reader)}" for one in _READER]
+        stream.drained(process.output([*query, "--dbname=postgres", *created], env=env))
         yield TemporaryServer(
             Server(str(sockets), _PORT, "postgres", tablespaces=False),
-            query,
+            (*query, f"--username={reader}"),
             "--dbname",
             "--command",
+            opened,
         )
 
 

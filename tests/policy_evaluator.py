@@ -43,10 +43,10 @@ def _holds(condition: Mapping[str, Mapping[str, Any]], context: Context) -> bool
 
 
 _OPERATORS: Mapping[str, Callable[[str | None, Any], bool]] = {
-    "Null": lambda value, wanted: (value is None) is (_only(wanted) == "true"),
-    "Bool": lambda value, wanted: value is not None and value == _only(wanted),
-    "StringEquals": lambda value, wanted: value is not None and value in _all(wanted),
-    "StringLike": lambda value, wanted: value is not None and _listed(_all(wanted), value),
+    "Null": lambda value, operand: (value is None) is (_only(operand) == "true"),
+    "Bool": lambda value, operand: value is not None and value == _only(operand),
+    "StringEquals": lambda value, operand: value is not None and value in _all(operand),
+    "StringLike": lambda value, operand: value is not None and _listed(_all(operand), value),
 }
 
 

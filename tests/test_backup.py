@@ -57,8 +57,10 @@ def test_a_whole_run_is_stored_reported_and_read_by_the_stock_tools(
     assert form["size"].endswith(" MB")
     assert form["error"] == ""
     assert form["destination"] == "local"
-    left = [p for p in system.work.rglob("*") if p.is_file() and p.parent.name != ".nc-backup-py"]
-    assert left == []
+    leftovers = [
+        p for p in system.work.rglob("*") if p.is_file() and p.parent.name != ".nc-backup-py"
+    ]
+    assert leftovers == []
 
 
 def test_values_with_every_shell_sign_arrive_unchanged_in_three_languages(system: System) -> None:

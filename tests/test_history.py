@@ -122,10 +122,10 @@ def test_a_lost_database_is_made_again_from_the_stores(system: System) -> None:
         assert result["exit_code"] == 3
         assert "usually 2.44 MB" in result["stderr"]
     assert "is not a database" in system.log.read_text()
-    shown = json.loads(system.run("--history", "--json").stdout)
-    assert [one["status"] for one in shown] == ["incomplete", "incomplete", "ok"]
-    assert shown[-1]["run_id"] == first["run_id"]
-    assert "stored, but suspicious: 1" in shown[0]["unusual"][0]
+    entries = json.loads(system.run("--history", "--json").stdout)
+    assert [one["status"] for one in entries] == ["incomplete", "incomplete", "ok"]
+    assert entries[-1]["run_id"] == first["run_id"]
+    assert "stored, but suspicious: 1" in entries[0]["unusual"][0]
     table = system.run("--history", "1").stdout.splitlines()
     assert len(table) == 2
     assert table[1].startswith(result["run_id"])

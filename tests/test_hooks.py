@@ -80,8 +80,8 @@ def test_in_this_order(system: System, teller: Path, stream: str) -> None:
     result = system.result()
     assert result["exit_code"] == 0, result
     assert events(system) == ORDER
-    shown = system.run("-n").stdout
-    assert shown.count(f"BEFORE: {teller}") == 3
+    output = system.run("-n").stdout
+    assert output.count(f"BEFORE: {teller}") == 3
 
 
 @pytest.mark.parametrize("stream", ["True", "False"])

@@ -67,8 +67,10 @@ def test_kill_9_at_any_moment(tmp_path: Path, seed: int) -> None:
     assert system.run().returncode == 0
     assert len(whole_runs(system)) == before + 1
     system.restore("--verify", "all")
-    left = [name for name in system.names() if ".part-" in name or name.endswith(".UNFINISHED")]
-    assert left == []
+    leftovers = [
+        name for name in system.names() if ".part-" in name or name.endswith(".UNFINISHED")
+    ]
+    assert leftovers == []
     back = system.restored() / "FILESET" / system.source.relative_to("/")
     assert (back / "random").read_bytes() == (system.source / "random").read_bytes()
 

@@ -102,11 +102,11 @@ def test_other_errors_are_raised_at_once(error: Exception) -> None:
 
 def failing(times: int) -> Callable[[], str]:
     """An attempt that finds a server only after so many times."""
-    left = [times]
+    remaining = [times]
 
     def attempt() -> str:
-        left[0] -= 1
-        if left[0] >= 0:
+        remaining[0] -= 1
+        if remaining[0] >= 0:
             raise UnreachableError("connection refused")
         return "reached"
 
@@ -205,14 +205,14 @@ def test_names_that_cannot_be_resolved_for_a_while(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDTEST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-tests")
     server = ReportServer("down")
-    asked: list[str] = []
+    lookups: list[str] = []
     resolved = socket.getaddrinfo
 
     def getaddrinfo(host: str, *more: Any, **named: Any) -> Any:
         if host != "s3.example.org":
             return resolved(host, *more, **named)
-        asked.append(host)
-        if len(asked) < 4:
+        lookups.append(host)
+        if len(lookups) < 4:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return resolved("127.0.0.1", *more, **named)
 
@@ -227,7 +227,7 @@ def test_names_that_cannot_be_resolved_for_a_while(
         reachability.waited("S3", lambda: list(opened.entries("srv-x1")))
     server.close()
     assert not isinstance(caught.value, UnreachableError)
-    assert len(asked) >= 4
+    assert len(lookups) >= 4
     assert "waiting for it, 60 s at most (CONNECT_WAIT)" in lines[0]
     assert lines[1:] == ["S3: reached after 0 s"]
 

@@ -190,8 +190,8 @@ def test_a_full_store_does_not_stop_the_other(system: System) -> None:
         assert "No space left" in by_name["FULL"]["message"]
         assert str(small) in by_name["FULL"]["message"]
         assert by_name["STORAGE_LOCAL"]["status"] == by_name["FILESET"]["status"] == "ok"
-        left = {str(p.relative_to(small)) for p in small.rglob("*") if p.is_file()}
-        assert {name for name in left if ".UNFINISHED" not in name} == {store_identity.MARKER}
+        names = {str(p.relative_to(small)) for p in small.rglob("*") if p.is_file()}
+        assert {name for name in names if ".UNFINISHED" not in name} == {store_identity.MARKER}
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert system.manifest()["status"] == "ok"
@@ -302,9 +302,9 @@ def test_a_store_sees_the_end_only_when_all_before_it_succeeded(system: System) 
         STREAM="True",
     )
     assert system.result()["exit_code"] == 1
-    left = [path.name for path in (folder / "srv-test").iterdir()]
-    assert not [name for name in left if ".BAD" in name and not name.endswith(".new")]
-    assert not [name for name in left if "manifest" in name]
+    names = [path.name for path in (folder / "srv-test").iterdir()]
+    assert not [name for name in names if ".BAD" in name and not name.endswith(".new")]
+    assert not [name for name in names if "manifest" in name]
 
 
 def test_files_that_a_module_leaves_are_not_silently_lost(system: System) -> None:

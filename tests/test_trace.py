@@ -118,6 +118,6 @@ def test_progress_in_one_unit_system(
     done: int, total: int | None, speed: int | None, text: str
 ) -> None:
     """E: a total from the last run, the same units everywhere, the time labelled."""
-    shown = terminal.progress_text(done, total, speed, 2.0)
-    assert shown.startswith(text)
-    assert ("left" in shown) is (total is not None and total > done)
+    line = terminal.progress_text(done, total, speed, 2.0)
+    assert line.startswith(text)
+    assert ("left" in line) is (total is not None and total > done)

@@ -90,9 +90,9 @@ def test_what_a_module_says_is_escaped_and_bounded(system: System, stream: str) 
         assert len(section["warnings"]) == 1000
         assert section["warnings"][0] == ESCAPED
     log = system.log.read_text(encoding="utf-8")
-    for shown in (result["stderr"], log, json.dumps(result, ensure_ascii=False)):
-        assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u202e]", shown)
-        assert not re.search("^error: FAKE", shown, re.MULTILINE)
+    for output in (result["stderr"], log, json.dumps(result, ensure_ascii=False)):
+        assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u202e]", output)
+        assert not re.search("^error: FAKE", output, re.MULTILINE)
     assert r"WARNING - warning: \x1b[2J\u2028\x85\x00yyy" in log
     assert r"caf\xe9" in log
     assert all(
@@ -273,15 +273,15 @@ def test_plugins_import_run_and_fail_alone(system: System) -> None:
         system.module(file, PLUGIN.format(work=work, output=output))
         sections[name] = {"ACTION": "load", "FROM": file, "FILENAME": file, "CLASS": "Own"}
     system.module("plugin_ownfiles", "HELLO = 'hello'\n", "texts.py")
-    left = system.folder / "thread"
-    sections["THREADS"]["PARAMETERS"] = {"FILE": str(left)}  # type: ignore[assignment]
+    marker = system.folder / "thread"
+    sections["THREADS"]["PARAMETERS"] = {"FILE": str(marker)}  # type: ignore[assignment]
     system.configure(sections)
     results = by_name(system.result())
     messages = {name: section["message"] for name, section in results.items()}
     assert messages["OWNFILES"] == "hello"
     assert messages["REDIS"].endswith("redis/__init__.py")
     assert "site-packages" not in messages["REDIS"]  # it is not installed for the tests
-    assert left.exists()
+    assert marker.exists()
     assert messages["BYTES"] == r"caf\xe9\x1b"
     assert messages["MANY"].endswith("more characters)")
     good = {"OWNFILES", "REDIS", "THREADS", "BYTES"}

@@ -40,7 +40,7 @@ def records(system: System) -> list[Path]:
     return sorted((system.work / ".nc-backup-py/items").glob("*"))
 
 
-def left(system: System) -> list[Path]:
+def waiting_files(system: System) -> list[Path]:
     """The files that wait in the work folder."""
     return sorted(path for path in system.work.glob("[!.]*/*") if path.is_file())
 
@@ -58,7 +58,7 @@ def interrupted(system: System, folder: str) -> None:
     system.configure(sections(system))
     if nowhere is None:
         system.store.unlink()
-    assert {path.parent.name for path in left(system)} == {folder}
+    assert {path.parent.name for path in waiting_files(system)} == {folder}
 
 
 @pytest.mark.fault(
@@ -88,11 +88,11 @@ def test_an_interrupted_removal_does_not_block_later_runs(
     else:
         monkeypatch.setattr(Path, "unlink", unlink)
     assert run.perform(loaded, loaded.sections, None).status is Status.TERMINATED
-    assert len(left(system)) == 4 - (after or 0), left(system)
+    assert len(waiting_files(system)) == 4 - (after or 0), waiting_files(system)
     before = len(system.stored())
     result = system.result()
     assert result["exit_code"] == 0, result
-    assert left(system) == records(system) == []
+    assert waiting_files(system) == records(system) == []
     assert len(system.stored()) == 2 * before
     assert "can be restored" in system.restore("--verify", "latest")
 
@@ -104,13 +104,13 @@ def test_an_interrupted_removal_does_not_block_later_runs(
 @pytest.mark.parametrize(("folder", "size"), [("files", 0), ("compressed", 1000), ("encrypted", 0)])
 def test_a_short_file_is_not_stored(system: System, folder: str, size: int) -> None:
     interrupted(system, folder)
-    with left(system)[-1].open("r+b") as file:
+    with waiting_files(system)[-1].open("r+b") as file:
         file.truncate(size)
     result = system.result()
     assert result["exit_code"] == 3, result
     assert f"has {size} bytes instead of" in json.dumps(result)
     assert [item["section"] for item in system.manifest()["items"]] == ["FILESET"]
-    assert left(system) == records(system) == []
+    assert waiting_files(system) == records(system) == []
     assert "can be restored" in system.restore("--verify", "latest")
     assert system.result()["exit_code"] == 0
 
@@ -121,7 +121,7 @@ def test_a_short_file_is_not_stored(system: System, folder: str, size: int) -> N
 )
 def test_other_bytes_after_a_restart_of_the_machine_are_not_stored(system: System) -> None:
     interrupted(system, "encrypted")
-    part = left(system)[-1]
+    part = waiting_files(system)[-1]
     part.write_bytes(bytes(part.stat().st_size))
     (path,) = records(system)
     path.write_text(path.read_text().replace('"boot": "', '"boot": "earlier '))
@@ -161,14 +161,14 @@ def test_a_file_of_the_same_name_is_stored_every_night(system: System) -> None:
 )
 def test_other_bytes_do_not_fail_every_later_run(system: System) -> None:
     interrupted(system, "encrypted")
-    part = left(system)[-1]
+    part = waiting_files(system)[-1]
     part.write_bytes(bytes(part.stat().st_size))
     for code in (1, 3, 0):
         loaded = loading.load(system.conf)
         done = run.perform(loaded, loaded.sections, None)
         assert done.status.exit_code == code, done.problem_lines()
         assert ("other bytes" in str(done.problem_lines())) == (code > 0)
-    assert left(system) == records(system) == []
+    assert waiting_files(system) == records(system) == []
 
 
 def test_an_unreadable_file_is_no_whole_item(
@@ -239,7 +239,7 @@ def test_other_bytes_within_a_run_are_not_stored(system: System) -> None:
 )
 def test_a_name_that_is_taken_does_not_block_later_runs(system: System) -> None:
     interrupted(system, "encrypted")
-    first = left(system)[0].name
+    first = waiting_files(system)[0].name
     folder = system.store / "srv-test"
     folder.mkdir(parents=True)
     (folder / first).write_text("of another machine")
@@ -247,7 +247,7 @@ def test_a_name_that_is_taken_does_not_block_later_runs(system: System) -> None:
     assert result["exit_code"] == 0, result
     assert (folder / first).read_text() == "of another machine"
     assert (folder / f"{result['run_id']}.{first}").exists()
-    assert left(system) == records(system) == []
+    assert waiting_files(system) == records(system) == []
     assert "can be restored" in system.restore("--verify", "latest")
     restored = system.restored("--section", "EARLIER")
     assert [path.read_bytes() for path in restored.rglob("a")] == [
@@ -323,7 +323,7 @@ def test_a_file_whose_record_is_damaged_is_not_stored(
     system: System, folder: str, ending: str, content: bytes | None
 ) -> None:
     interrupted(system, folder)
-    waiting = left(system)
+    waiting = waiting_files(system)
     with waiting[0].open("r+b") as file:  # what only the record can tell
         file.truncate(waiting[0].stat().st_size // 2)
     for record in records(system):
@@ -489,7 +489,7 @@ def test_what_a_killed_source_left_is_never_stored(system: System) -> None:
     assert result["exit_code"] == 0, result
     names = {item["section"]: item["name"] for item in system.manifest()["items"]}
     assert names == {"FILESET": "", "OWN": f"dumps/{result['run_id']}"}
-    assert left(system) == []
+    assert waiting_files(system) == []
 
 
 def test_a_file_that_cannot_be_recorded_fails_its_section_alone(

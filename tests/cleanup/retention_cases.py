@@ -161,12 +161,12 @@ def _lines(plan: Plan) -> Iterator[str]:
         if one.keep:
             yield f"{one.run_id} {one.key[1]}: {one.reason}"
     items = [f"{one.run_id} {one.key[1]}" for one in plan.decisions if not one.keep]
-    whole = set(plan.whole_runs)
+    whole_runs = set(plan.whole_runs)
     yield f"removed: {len(items)} copies; whole runs: {len(plan.whole_runs)}"
-    yield from (f"only this item goes: {one}" for one in items if one.split()[0] not in whole)
+    yield from (f"only this item goes: {one}" for one in items if one.split()[0] not in whole_runs)
     for frozen in plan.frozen:
-        gone = ", not in the config" if frozen.dropped else ""
-        yield f"frozen: {frozen.key[1]} since {frozen.since:%Y-%m-%d}, {frozen.days} days{gone}"
+        suffix = ", not in the config" if frozen.dropped else ""
+        yield f"frozen: {frozen.key[1]} since {frozen.since:%Y-%m-%d}, {frozen.days} days{suffix}"
     yield from (f"time differs: {run_id}" for run_id in plan.named)
 
 

@@ -43,7 +43,7 @@ def key(tmp_path: Path) -> WriterKey:
     return writer_key.read(tmp_path / "writer.key")
 
 
-def known(key: WriterKey) -> Trust:
+def trust_in(key: WriterKey) -> Trust:
     """The trust of a machine that knows a key."""
     line = writer_key.allowed_signer(HOST, key.public)
     return Trust(signers.Signers(tuple(signers.of_text(line, "test"))))
@@ -62,8 +62,8 @@ def clean(
 ) -> tuple[Result, Cleaning]:
     """Clean up a store as a section does."""
     catalog = Catalog(backup_store, HOST, trusted or Trust(everybody=True))
-    whole = Order(rules, acts=True)
-    order_of = Order(**{**vars(whole), **order})
+    base = Order(rules, acts=True)
+    order_of = Order(**{**vars(base), **order})
     return cleaning.clean(catalog, order_of, memory or remembered())
 
 
@@ -146,9 +146,9 @@ def test_killed_at_each_deletion(tmp_path: Path) -> None:
         return backup_store, clock
 
     rules = Rules(daily=2, weekly=1, minimum=1)
-    whole, _clock = stored()
-    clean(whole, rules)
-    wanted = sorted(entry.name for entry in whole.entries(HOST))
+    cleaned_store, _clock = stored()
+    clean(cleaned_store, rules)
+    expected = sorted(entry.name for entry in cleaned_store.entries(HOST))
     calls = 0
     while True:
         backup_store, _clock = stored()
@@ -171,7 +171,7 @@ def test_killed_at_each_deletion(tmp_path: Path) -> None:
         backup_store.fault = lambda _call, _name: None
         assert_good(backup_store)
         assert clean(backup_store, rules, memory=memory)[0].status is Status.OK
-        assert sorted(entry.name for entry in backup_store.entries(HOST)) == wanted, calls
+        assert sorted(entry.name for entry in backup_store.entries(HOST)) == expected, calls
         assert_good(backup_store)
         calls += 1
     assert calls > 15
@@ -326,12 +326,12 @@ def test_signed_runs_that_claim_to_be_old_push_nothing_out(key: WriterKey) -> No
     """C27: ids of the last 8 weeks, all written today: no earlier run goes."""
     backup_store, clock = stored_runs.memory()
     daily(backup_store, clock, 100, "A", key=key)
-    clean(backup_store, trusted=known(key))
+    clean(backup_store, trusted=trust_in(key))
     before = runs_of(backup_store)
     for week in range(1, 9):
         one = run_id(days_ago(7 * week) + timedelta(hours=20))
         put(backup_store, run(one, [item(one, "A")]), key=key)
-    result, plan = clean(backup_store, trusted=known(key))
+    result, plan = clean(backup_store, trusted=trust_in(key))
     assert result.status is Status.OK
     assert set(before) <= set(runs_of(backup_store))
     assert len(plan.plan.named) == 8
@@ -341,18 +341,18 @@ def test_a_hundred_signed_runs_push_nothing_out(key: WriterKey) -> None:
     """Issue 16, shows: a server that is taken over cannot make clean-up remove the last year."""
     backup_store, clock = stored_runs.memory()
     daily(backup_store, clock, 100, "A", "B", key=key)
-    clean(backup_store, trusted=known(key))
+    clean(backup_store, trusted=trust_in(key))
     before = runs_of(backup_store)
     for minute in range(100):
         one = run_id(stored_runs.NOW - timedelta(minutes=minute))
         put(backup_store, run(one, [item(one, "A")], missing=("B",), status="failed"), key=key)
-    clean(backup_store, trusted=known(key))
+    clean(backup_store, trusted=trust_in(key))
     assert set(before) <= set(runs_of(backup_store))
-    notes = Catalog(backup_store, HOST, known(key)).notes
+    notes = Catalog(backup_store, HOST, trust_in(key)).notes
     for one in before[:-1]:  # a note does not make clean-up remove what the rules keep
         cleaned.note(backup_store, HOST, one, notes.get(one, ()), ["A", "B"])
-    clean(backup_store, trusted=known(key))
-    assert_good(backup_store, known(key))
+    clean(backup_store, trusted=trust_in(key))
+    assert_good(backup_store, trust_in(key))
 
 
 def test_runs_of_an_unknown_signer_count_for_nothing_and_stay(
@@ -371,7 +371,7 @@ def test_runs_of_an_unknown_signer_count_for_nothing_and_stay(
     put(backup_store, run(other, [item(other, "A")]), key=writer_key.read(tmp_path / "other.key"))
     bare = run_id(days_ago(0.2))
     put(backup_store, run(bare, [item(bare, "A")]))
-    result, _plan = clean(backup_store, Rules(daily=3), trusted=known(key))
+    result, _plan = clean(backup_store, Rules(daily=3), trusted=trust_in(key))
     assert result.status is Status.OK
     remaining = runs_of(backup_store)
     assert {other, bare} <= set(remaining)
@@ -397,13 +397,13 @@ def test_a_manifest_that_cannot_be_used_stops_clean_up(
     backup_store.objects.create(name, content)
     before = runs_of(backup_store)
     memory = remembered(tmp_path)
-    result, _plan = clean(backup_store, Rules(daily=3), known(key), memory)
+    result, _plan = clean(backup_store, Rules(daily=3), trust_in(key), memory)
     assert result.status is Status.UNCLEAN
     assert f"run {created[3]}: " in result.message
     assert f"--discard {created[3]}" in result.hint
     assert runs_of(backup_store) == before
     memory.discard(created[3])
-    assert clean(backup_store, Rules(daily=3), known(key), memory)[0].status is Status.OK
+    assert clean(backup_store, Rules(daily=3), trust_in(key), memory)[0].status is Status.OK
     assert runs_of(backup_store) == [created[3], *created[-3:]]
     assert backup_store.objects.has(f"{HOST}/{created[3]}.A.tar.000")
 
@@ -414,10 +414,10 @@ def test_a_manifest_that_cannot_be_used_stops_clean_up(
 def test_a_listing_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     backup_store, clock = stored_runs.memory()
     daily(backup_store, clock, 20, "A")
-    whole = list(backup_store.objects.entries(HOST))
+    listing = list(backup_store.objects.entries(HOST))
 
     def entries(_folder: str) -> Iterator[StoreEntry]:
-        yield from whole[:30]
+        yield from listing[:30]
         raise StoreError("memory: page 2: connection reset")
 
     before = runs_of(backup_store)
@@ -571,19 +571,19 @@ def test_an_error_midway_says_how_many_runs_went(
     backup_store.fault = fault
     result, _plan = clean(backup_store, Rules(daily=3))
     backup_store.fault = lambda *_arguments: None
-    gone = 20 - len(runs_of(backup_store))
+    removed = 20 - len(runs_of(backup_store))
     assert result.status is Status.UNCLEAN
     assert "input/output error" in result.message
-    assert 5 <= gone < 17
+    assert 5 <= removed < 17
     if listed:
-        assert f"; {gone} runs of 17 removed, {20 - gone} left" in result.message
-        assert result.items == gone
+        assert f"; {removed} runs of 17 removed, {20 - removed} left" in result.message
+        assert result.items == removed
     else:
         assert "how many runs were removed is not known" in result.message
     again = clean(backup_store, Rules(daily=3))[0]
     assert (again.status, again.items, runs_of(backup_store)) == (
         Status.OK,
-        17 - gone,
+        17 - removed,
         created[-3:],
     )
 
@@ -781,14 +781,14 @@ def test_a_run_that_was_to_go_keeps_its_signature(key: WriterKey, tmp_path: Path
     backup_store.fault = fault
     memory = remembered(tmp_path)
     with pytest.raises(Killed):
-        clean(backup_store, Rules(daily=3), known(key), memory)
+        clean(backup_store, Rules(daily=3), trust_in(key), memory)
     backup_store.fault = lambda _call, _name: None
     remaining = runs_of(backup_store)
     for one in remaining:
         cleaned.pin(backup_store, HOST, one, "")
-    assert clean(backup_store, Rules(daily=3), known(key), memory)[0].status is Status.OK
+    assert clean(backup_store, Rules(daily=3), trust_in(key), memory)[0].status is Status.OK
     assert runs_of(backup_store) == remaining
-    assert_good(backup_store, known(key))
+    assert_good(backup_store, trust_in(key))
 
 
 def test_a_run_that_is_copied_back_keeps_its_parts(tmp_path: Path) -> None:

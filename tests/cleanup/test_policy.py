@@ -134,20 +134,20 @@ def test_pinned_runs_and_runs_with_a_problem_stay() -> None:
     assert kept(plan) == {runs[1].run_id, runs[2].run_id, runs[-1].run_id}
 
 
-def gone(*names: str) -> History:
+def dropped_item(*names: str) -> History:
     """An item that is not in the newest runs, and that nobody wants any more."""
     case = retention_cases.gone_item()
     return replace(case, rules=replace(case.rules, forgotten=frozenset(names)))
 
 
 def test_a_forgotten_item_goes() -> None:
-    plan = gone("S/old").plan()
+    plan = dropped_item("S/old").plan()
     assert not [one for one in plan.decisions if one.key[1] == "S/old" and one.keep]
     assert not plan.frozen
 
 
 def test_an_item_that_the_newest_run_has_cannot_be_forgotten() -> None:
-    assert gone("S/db", "S/old").plan().decisions == gone("S/old").plan().decisions
+    assert dropped_item("S/db", "S/old").plan().decisions == dropped_item("S/old").plan().decisions
 
 
 def test_a_run_without_copies_goes() -> None:

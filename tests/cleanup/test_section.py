@@ -132,8 +132,8 @@ def test_by_hand(system: System) -> None:
     assert "no run is signed by a known signer" in by_hand(system, *bare, bare=True, code=5)
     signers = system.folder / "signers"
     signers.write_text(f"{system.signer}\n")
-    known = (*bare, "--signer", str(signers), "--confirm", "--yes-really")
-    assert "3 runs removed, 1 run left" in by_hand(system, *known, bare=True)
+    with_signer = (*bare, "--signer", str(signers), "--confirm", "--yes-really")
+    assert "3 runs removed, 1 run left" in by_hand(system, *with_signer, bare=True)
     assert runs(system) == old[-1:]
     text = by_hand(system, "--pin", "20200101_000000", code=2)
     assert "no run 20200101_000000 of host srv-test" in text

@@ -248,8 +248,8 @@ def test_the_events_of_a_file_are_those_of_mariadb_binlog(server: MariaDB) -> No
     listed = subprocess.run(command, capture_output=True, check=True).stdout
     from mysql_backup import binlog_file as reader
 
-    wanted = [int(line[5:]) for line in listed.split(b"\n") if line.startswith(b"# at ")]
-    assert [event.start for event in reader.events(path)] == wanted
+    expected = [int(line[5:]) for line in listed.split(b"\n") if line.startswith(b"# at ")]
+    assert [event.start for event in reader.events(path)] == expected
     assert not reader.head(path).encrypted
 
 

@@ -97,7 +97,7 @@ def test_to_a_second_between_two_writes(system: System, server: MariaDB) -> None
     server.sql("DELETE FROM t", "other")
     backed_up(system)
     between = write(server, 2)
-    wanted = state(server, "shop")
+    expected = state(server, "shop")
     server.sql("INSERT INTO t (v) VALUES ('late 3')", "shop")
     backed_up(system)
     server.sql("DROP DATABASE shop")
@@ -113,7 +113,7 @@ def test_to_a_second_between_two_writes(system: System, server: MariaDB) -> None
     second = server.sql(f"SELECT '{between}' + INTERVAL 1 SECOND").strip().replace(" ", "T")
     system.restore(*arguments, "--to-database", "both", "--until", second)
     assert late(server, "both") == ["late 1", "late 2"]
-    assert state(server, "both")["log"][1] == wanted["log"][1]
+    assert state(server, "both")["log"][1] == expected["log"][1]
     assert server.sql("SELECT COUNT(*) FROM t", "other") == "0\n"
 
 
@@ -150,8 +150,8 @@ def test_a_store_that_missed_a_run_gets_all_logs(system: System, server: MariaDB
     other = system.folder / "other"
     second = execute("storage", DESTINATION="local", LOCAL_BACKUP=str(other))
     configure(system, server)
-    whole = json.loads(system.conf.read_text())
-    system.conf.write_text(json.dumps({**whole, "STORAGE_TWO": second}))
+    config = json.loads(system.conf.read_text())
+    system.conf.write_text(json.dumps({**config, "STORAGE_TWO": second}))
     backed_up(system)
     write(server, 1)
     other.rename(system.folder / "away")

@@ -48,7 +48,7 @@ def test_by_a_user_who_may_name_none(system: System, server: MariaDB) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "kept", "added"),
+    ("line", "create", "added"),
     [
         ("CREATE DEFINER=`a`@`%` PROCEDURE `p`()", "CREATE PROCEDURE `p`()", "PROCEDURE `p`"),
         ('CREATE FUNCTION "f"() RETURNS INT', 'CREATE FUNCTION "f"() RETURNS INT', 'FUNCTION "f"'),
@@ -71,12 +71,12 @@ def test_by_a_user_who_may_name_none(system: System, server: MariaDB) -> None:
         ("SET NAMES utf8", "SET NAMES utf8", ""),
     ],
 )
-def test_authors_get_no_privileges(line: str, kept: str, added: str) -> None:
+def test_authors_get_no_privileges(line: str, create: str, added: str) -> None:
     """Issue 14 C: for a restoring user who becomes the definer."""
     (statement, *_) = statements.Reader().read([f"{line};".encode()])
-    assert definers.without_privileges(statement) == kept.encode()
-    wanted = f"ALTER {added} SQL SECURITY INVOKER" if added else ""
-    assert definers.invoker_statement(statement) == wanted.encode()
+    assert definers.without_privileges(statement) == create.encode()
+    expected = f"ALTER {added} SQL SECURITY INVOKER" if added else ""
+    assert definers.invoker_statement(statement) == expected.encode()
 
 
 @pytest.mark.needs("mariadbd", "mariadb-dump")

@@ -200,11 +200,11 @@ def test_the_drill_has_the_settings_of_the_source(system: System, server: MariaD
     server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (i INT)")
     server.sql("SET GLOBAL sql_mode = 'ANSI_QUOTES', GLOBAL max_allowed_packet = 2097152")
     query = "SELECT @@global.max_allowed_packet = 2097152 AND @@global.sql_mode = 'ANSI_QUOTES'"
-    wanted = {f"MYSQL/{server.port}/shop": [query]}
-    whole = system.full_sections()
-    del whole["FILESET"]
-    whole = {"MYSQL": mysql(server), **whole, "DRILL": drill(ASSERTIONS=wanted)}
-    system.configure(whole, STREAM="True")
+    assertions = {f"MYSQL/{server.port}/shop": [query]}
+    sections = system.full_sections()
+    del sections["FILESET"]
+    sections = {"MYSQL": mysql(server), **sections, "DRILL": drill(ASSERTIONS=assertions)}
+    system.configure(sections, STREAM="True")
     system.result()  # the drill finds no run yet
     result = system.result()
     assert section(result)["status"] == "ok", section(result)["warnings"]

@@ -61,11 +61,11 @@ def events() -> bytes:
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_replay_ends_behind_it(size: int) -> None:
-    whole = events()
-    chunks = [whole[at : at + size] for at in range(0, len(whole), size)]
+    log = events()
+    chunks = [log[at : at + size] for at in range(0, len(log), size)]
     replayed = b"".join(gtid.events_until(chunks, f"{A.upper()}:2"))
     assert replayed.endswith(b"INSERT 2;\n")
-    assert b"".join(gtid.events_until(chunks, f"{A}:3")) == whole
+    assert b"".join(gtid.events_until(chunks, f"{A}:3")) == log
 
 
 def test_one_that_is_not_met() -> None:

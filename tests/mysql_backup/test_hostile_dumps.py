@@ -254,7 +254,7 @@ def test_a_dump_that_goes_on_after_its_last_delimiter() -> None:
 
 
 HEX = "0x" + "AB" * 3000
-WRITTEN = f"""\
+DUMP_HEAD = f"""\
 /*M!999999\\- enable the sandbox mode */
 -- MySQL dump 10.13  Distrib 8.0.36, for Linux (x86_64)
 /*!40101 SET @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT */;
@@ -318,7 +318,7 @@ DELIMITER ;
 
 def test_what_dump_programs_write() -> None:
     """Statements of mysqldump 5.7 to 9, of Percona's and of mariadb-dump."""
-    check(WRITTEN)
+    check(DUMP_HEAD)
 
 
 def warned(data: bytes, size: int) -> tuple[str, ...]:
@@ -339,7 +339,7 @@ PROCEDURE = (
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 def test_a_backup_says_what_its_restore_rejects(size: int) -> None:
     """Issue 14: rows are skipped, definitions are not; an honest dump has no warning."""
-    assert warned(WRITTEN.encode(), size) == ()
+    assert warned(DUMP_HEAD.encode(), size) == ()
     good, odd = PROCEDURE % (b"good", b"SELECT 1"), PROCEDURE % (b"odd", b"SELECT 1 --\x01 a\n")
     cut = PROCEDURE % (b"cut", b"SELECT '")
     assert warned(b"SET NAMES utf8mb4;\n" + ROWS + good + ROWS, size) == ()

@@ -118,12 +118,12 @@ def test_to_a_second_a_position_and_a_gtid(system: System, server: MySQL) -> Non
 
 def test_a_drill(system: System, server: MySQL) -> None:
     shop(server)
-    wanted = {f"MYSQL/{server.port}/shop": "SELECT COUNT(*) = 3000 FROM t"}
-    whole = system.full_sections()
-    del whole["FILESET"]
-    both = {"MYSQL": mysql(server), **whole}
+    assertions = {f"MYSQL/{server.port}/shop": "SELECT COUNT(*) = 3000 FROM t"}
+    sections = system.full_sections()
+    del sections["FILESET"]
+    both = {"MYSQL": mysql(server), **sections}
     system.configure(both, STREAM="True")
     assert system.result()["exit_code"] == 0
-    system.configure({**both, "DRILL": drill(ASSERTIONS=wanted)}, STREAM="True")
+    system.configure({**both, "DRILL": drill(ASSERTIONS=assertions)}, STREAM="True")
     result = system.result("--only", "DRILL")
     assert section(result)["status"] == "ok", json.dumps(result)

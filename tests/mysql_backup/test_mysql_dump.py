@@ -109,9 +109,9 @@ def mysql(server: MySQL, **parameters: Any) -> dict[str, Any]:
 
 
 def configure(system: System, server: MySQL, stream: str = "True", **more: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
-    system.configure({"MYSQL": mysql(server, **more), **whole}, STREAM=stream)
+    sections = system.full_sections()
+    del sections["FILESET"]
+    system.configure({"MYSQL": mysql(server, **more), **sections}, STREAM=stream)
 
 
 def to(server: MySQL, *more: str, host: str = "127.0.0.1") -> tuple[str, ...]:
@@ -443,9 +443,9 @@ def test_bad_input(system: System, server: MariaDB, parameters: dict[str, str], 
 
 
 def test_credentials_that_others_can_read_are_refused(system: System, server: MariaDB) -> None:
-    opened = server.option_file("open.cnf", "ncbackup", server.password)
-    opened.chmod(0o644)
-    configure(system, server, CREDENTIAL_PATH=str(opened))
+    option_file = server.option_file("open.cnf", "ncbackup", server.password)
+    option_file.chmod(0o644)
+    configure(system, server, CREDENTIAL_PATH=str(option_file))
     assert "chmod 0600" in system.run("-r").stderr
 
 
@@ -460,9 +460,9 @@ def test_it_tests_without_a_change(system: System, server: MariaDB) -> None:
 
 def test_files_and_databases_are_told_apart(system: System, server: MariaDB) -> None:
     shop(server)
-    whole = system.full_sections()
+    sections = system.full_sections()
     (system.source / "a").write_text("a")
-    system.configure({"MYSQL": mysql(server), **whole}, STREAM="True", PARALLEL="2")
+    system.configure({"MYSQL": mysql(server), **sections}, STREAM="True", PARALLEL="2")
     assert system.result()["exit_code"] == 0
     arguments = ("--restore", "latest", *to(server))
     out = str(system.folder / "out")

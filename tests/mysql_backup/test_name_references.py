@@ -82,5 +82,5 @@ def test_a_table_takes_sequences_of_the_new_database() -> None:
     """Issue 11 B (DEFAULT NEXTVAL): what SHOW CREATE TABLE names in full is the table's own."""
     definition = "CREATE TABLE `shop` (`shop` int DEFAULT nextval(`shop`.`s`) COMMENT '`shop`.`s`')"
     (statement, *_) = statements.Reader().read([f"{definition};".encode()])
-    wanted = definition.replace("nextval(`shop`.", "nextval(`b``k`.")
-    assert name_references.rename_references(statement, "shop", "b`k") == wanted.encode()
+    expected = definition.replace("nextval(`shop`.", "nextval(`b``k`.")
+    assert name_references.rename_references(statement, "shop", "b`k") == expected.encode()

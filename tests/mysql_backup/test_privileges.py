@@ -103,10 +103,13 @@ def test_binary_logs_that_cannot_be_read(
         str(project.ROOT), str(log),
     ]  # fmt: skip
     server.folder.chmod(0o755)
-    for group, wanted in (("adm", "usermod -aG adm nobody"), ("mysql", "usermod -aG mysql nobody")):
+    for group, expected in (
+        ("adm", "usermod -aG adm nobody"),
+        ("mysql", "usermod -aG mysql nobody"),
+    ):
         subprocess.run(["chgrp", group, str(folder)], check=True)
         out = subprocess.run(command, capture_output=True, check=True, user="nobody", text=True)
-        assert out.stdout.strip() == wanted
+        assert out.stdout.strip() == expected
     folder.chmod(0o700)
     out = subprocess.run(command, capture_output=True, check=True, user="nobody", text=True)
     assert out.stdout.strip() == f"chmod g+rX {folder} && usermod -aG mysql nobody"

@@ -57,8 +57,8 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def caught_up(primary: MariaDB, replica: MariaDB) -> None:
-    wanted = primary.sql("SELECT @@gtid_binlog_pos")
-    until(lambda: replica.sql("SELECT @@gtid_slave_pos") == wanted)
+    position = primary.sql("SELECT @@gtid_binlog_pos")
+    until(lambda: replica.sql("SELECT @@gtid_slave_pos") == position)
 
 
 def facts(system: System) -> dict[str, Any]:

@@ -94,9 +94,9 @@ def test_skip_networking_physically(system: System, socket_only: SocketOnly) -> 
             "MY_INSTANCES": str(socket_only.port), "CREDENTIAL_PATH": str(socket_only.credentials),
         },
     }  # fmt: skip
-    whole = system.full_sections()
-    del whole["FILESET"]
-    system.configure({"PHYSICAL": section, **whole}, STREAM="True")
+    sections = system.full_sections()
+    del sections["FILESET"]
+    system.configure({"PHYSICAL": section, **sections}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 0, json.dumps(result)
     out = system.restored()

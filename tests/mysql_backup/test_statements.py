@@ -23,7 +23,7 @@ def split(text: str) -> list[str]:
     data = text.encode()
     readings = set()
     for size in SIZES:
-        whole, part = [], b""
+        complete, part = [], b""
         pieces = list(
             statements.Reader().read(data[i : i + size] for i in range(0, len(data), size))
         )
@@ -31,15 +31,15 @@ def split(text: str) -> list[str]:
         for piece in pieces:
             part += piece.text
             if piece.delimiter:
-                whole.append(part.decode().strip())
+                complete.append(part.decode().strip())
                 part = b""
-        readings.add((*whole, part.decode().strip()))
+        readings.add((*complete, part.decode().strip()))
     (one,) = readings
     return list(one[:-1]) if not one[-1] else list(one)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("a; b;", ["a", "b"]),
         ("a 'x;''y\\';' b; c", ["a 'x;''y\\';' b", "c"]),
@@ -56,9 +56,9 @@ def split(text: str) -> list[str]:
         (f'{ANSI}; a "x\\"; b', [ANSI, 'a "x\\"', "b"]),
     ],
 )
-def test_where_statements_end(text: str, wanted: list[str]) -> None:
+def test_where_statements_end(text: str, expected: list[str]) -> None:
     """Issue 11 B: SQL is never cut by text search."""
-    assert [one.replace("\n\n", "\n") for one in split(text)] == wanted
+    assert [one.replace("\n\n", "\n") for one in split(text)] == expected
 
 
 def test_sql_mode_is_given_back() -> None:

@@ -116,7 +116,7 @@ def test_by_a_user_who_may_not(system: System, server: MariaDB) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "kept"),
+    ("line", "expected"),
     [
         (
             "GRANT RELOAD ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*DE' WITH GRANT OPTION;",
@@ -135,9 +135,9 @@ def test_by_a_user_who_may_not(system: System, server: MariaDB) -> None:
         ("CREATE USER `a`@`%` IDENTIFIED BY PASSWORD '*B';", ""),
     ],
 )
-def test_a_grant_sets_no_password(line: str, kept: str) -> None:
+def test_a_grant_sets_no_password(line: str, expected: str) -> None:
     (statement, *_) = statements.Reader().read([line[:20].encode(), line[20:].encode()])
-    assert grants_module.without_password(statement) + b";" == (kept or line).encode()
+    assert grants_module.without_password(statement) + b";" == (expected or line).encode()
 
 
 MINOR = """\

@@ -177,10 +177,10 @@ INSERT INTO `t` VALUES ('\\n-- Final view structure for view `t`');
 @pytest.mark.parametrize("size", [1, 7, 40, 1 << 20])
 def test_they_are_kept_back(size: int) -> None:
     reader = dump_reader.DumpReader("shop", "shop", MysqlFacts())
-    rest = b"".join(reader.read(DUMP[at : at + size] for at in range(0, len(DUMP), size)))
-    assert b"VIEW `v` AS" not in rest
-    assert b"Final view structure for view `t`" in rest
-    assert b"TIME_ZONE=@OLD" in rest
+    output = b"".join(reader.read(DUMP[at : at + size] for at in range(0, len(DUMP), size)))
+    assert b"VIEW `v` AS" not in output
+    assert b"Final view structure for view `t`" in output
+    assert b"TIME_ZONE=@OLD" in output
     assert reader.head.startswith(b"/*!40101 SET NAMES utf8mb4 */;\n/*!40101 SET @OLD_SQL_MODE")
     every = reader.views.by_name
     assert [one.name for one in deferred_views.in_dependency_order(every, every)] == ["w `2", "v"]

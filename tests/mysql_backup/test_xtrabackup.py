@@ -32,8 +32,8 @@ def server() -> Iterator[MariaDB]:
 
 
 def configure(system: System, server: MariaDB, stream: str = "True", **more: Any) -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     section = {
         "ACTION": "execute",
         "NAME": "mysql_backup",
@@ -44,7 +44,7 @@ def configure(system: System, server: MariaDB, stream: str = "True", **more: Any
             **more,
         },
     }
-    system.configure({"PHYSICAL": section, **whole}, STREAM=stream)
+    system.configure({"PHYSICAL": section, **sections}, STREAM=stream)
 
 
 def backed_up(system: System, code: int = 0) -> dict[str, Any]:
@@ -109,10 +109,10 @@ def test_incremental_backups(system: System, server: MariaDB) -> None:
     runs = sorted(path.name[:15] for path in system.store.rglob("*.manifest.json"))
     sizes = [sum(part.stat().st_size for part in system.store.rglob(f"{run}*")) for run in runs]
     assert sizes[-1] < sizes[0] / 2
-    for run, wanted in zip(runs[1:], states, strict=True):
+    for run, expected in zip(runs[1:], states, strict=True):
         out = system.restored(run=run) / f"PHYSICAL/{server.port}"
         started_on(server, out)
-        assert rows(server) == wanted
+        assert rows(server) == expected
     missing = system.store / "srv-test" / f"{runs[1]}.manifest.json"
     missing.rename(system.folder / "away")
     arguments = ("--restore", runs[2], "--destination", str(system.folder / "no"))

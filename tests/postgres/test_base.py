@@ -51,7 +51,7 @@ def test_back_up_lose_restore_compare(tmp_path: Path, server: Postgres, stream: 
         "SELECT lo_from_bytea(4711, 'a large object'); GRANT SELECT ON t TO clerk",
         "shop",
     )
-    wanted = server.sql("SELECT md5(string_agg(v, '' ORDER BY n)), count(*) FROM t", "shop")
+    expected = server.sql("SELECT md5(string_agg(v, '' ORDER BY n)), count(*) FROM t", "shop")
     configure(system, server, stream)
     result = system.result()
     assert result["exit_code"] == 0, result
@@ -66,7 +66,9 @@ def test_back_up_lose_restore_compare(tmp_path: Path, server: Postgres, stream: 
     if server.as_user:
         subprocess.run(["chown", "-R", f"{server.as_user}:", data], check=True)
     server.serve(data)
-    assert wanted == server.sql("SELECT md5(string_agg(v, '' ORDER BY n)), count(*) FROM t", "shop")
+    assert expected == server.sql(
+        "SELECT md5(string_agg(v, '' ORDER BY n)), count(*) FROM t", "shop"
+    )
     assert server.sql("SELECT convert_from(lo_get(4711), 'UTF8')", "shop") == "a large object\n"
     assert "clerk" in server.sql("SELECT rolname FROM pg_roles")
 

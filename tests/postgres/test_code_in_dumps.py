@@ -201,6 +201,42 @@ def test_second_load(server: Postgres, tmp_path: Path) -> None:
     assert unharmed(server)
 
 
+ORPHANS = """
+CREATE TABLE indexed (i int PRIMARY KEY); INSERT INTO indexed VALUES (1);
+CREATE INDEX ON indexed (f_index(i)); CREATE INDEX ON indexed (i) WHERE f_predicate(i) > 0;
+CREATE MATERIALIZED VIEW m AS SELECT f_view(i) AS i FROM indexed;
+CREATE FUNCTION definer(i int) RETURNS int SECURITY DEFINER LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM public.grab('definer'); RETURN i; END $$;
+CREATE TABLE defined (i int CHECK (definer(i) > 0)); INSERT INTO defined VALUES (1);
+CREATE MATERIALIZED VIEW large AS SELECT CASE WHEN current_setting('is_superuser') = 'on'
+  THEN lo_create(0) END AS i;
+"""
+
+
+@pytest.mark.fault(
+    "a database is restored without its roles", "exit 3, its code has no power of the restore"
+)
+def test_owners_that_do_not_exist(server: Postgres) -> None:
+    as_lowly(server, FUNCTIONS + ORPHANS)
+    dump = client(server, "pg_dump", "-Fc", "d")
+    counted = "SELECT count(*), count(indexrelid) FROM pg_class LEFT JOIN pg_index ON indrelid = 0"
+    counted += " WHERE relkind IN ('r', 'p', 'v', 'm', 'i', 'I') AND relnamespace = 2200"
+    before = server.sql(counted, "d")
+    server.sql("DROP OWNED BY lowly CASCADE", "d")
+    server.sql("DROP ROLE lowly")
+    try:
+        result = loaded(server, "copy", dump)
+        assert any("definer(integer): SECURITY INVOKER" in line for line in result.warnings)
+        assert server.sql("SELECT public.definer(1); SELECT count(*) FROM m, large", "copy")
+        names = "SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname !~ '^pg_'"
+        server.sql("DROP ROLE definer")  # made by the line above
+        assert server.sql(names) == "postgres\n"
+        assert server.sql("SELECT count(*) FROM pg_largeobject_metadata", "copy") == "0\n"
+        assert server.sql(counted, "copy") == before
+    finally:
+        server.sql("CREATE ROLE lowly LOGIN")
+
+
 @pytest.fixture
 def extension(started: Postgres) -> Iterator[str]:
     """The name of an extension whose table is configured for dumps."""

@@ -118,6 +118,6 @@ def test_everything_comes_back_equal_and_nothing_runs(
         "--restore", "latest", "--item", f"{source.port}/d", *to(target, "--to-database", "new\nd")
     )
     config = "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase "
-    wanted = source.sql(f"{config} WHERE datname = 'd' AND setrole = 0")
-    assert target.sql(f"{config} WHERE datname = E'new\\nd' AND setrole = 0") == wanted
+    expected = source.sql(f"{config} WHERE datname = 'd' AND setrole = 0")
+    assert target.sql(f"{config} WHERE datname = E'new\\nd' AND setrole = 0") == expected
     assert databases(target) == {"postgres", "d", "new\nd", *DATABASES}

@@ -230,22 +230,27 @@ def test_a_database_that_ends_what_takes_long(system: System, server: Postgres) 
     assert "statement_timeout=30ms" in server.sql("SELECT setconfig FROM pg_db_role_setting")
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_other_encodings(system: System, server: Postgres, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "raw"), [("LATIN1", "fc"), ("SQL_ASCII", "fc"), ("UTF8", "c3bc")]
+)
+def test_other_encodings(system: System, server: Postgres, encoding: str, raw: str) -> None:
     how = f"TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
     server.sql(f"CREATE DATABASE old {how}")
     server.sql(
         "DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS n', "
-        f"convert_from('\\xfc', '{encoding}')); END $$",
+        f"convert_from('\\x{raw}', '{encoding}')); END $$",
         "old",
     )
+    if encoding == "UTF8":  # the name is not in SJIS
+        server.sql("ALTER DATABASE old SET client_encoding = 'SJIS'")
     configure(system, server)
     assert system.result()["exit_code"] == 0
     server.sql("DROP DATABASE old")
     text = system.restore("--restore", "latest", "--item", "old", *to(server))
+    server.sql("ALTER DATABASE old RESET client_encoding")
     assert "database old: 1 table, 1 row" in text
     query = "SELECT encode(textsend(tablename::text), 'hex') FROM pg_tables "
-    assert server.sql(f"{query} WHERE schemaname = 'public'", "old") == "fc\n"
+    assert server.sql(f"{query} WHERE schemaname = 'public'", "old") == f"{raw}\n"
 
 
 @pytest.mark.fault("a PostgreSQL server that is down", "exit 1 with the client's words")

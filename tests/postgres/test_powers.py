@@ -32,9 +32,38 @@ def test_a_role_that_is_stronger_here_gets_no_members() -> None:
     compared = privileges.Comparison(source, target, {"boss", "group"})
     objection = compared.objection(member("lowly", "boss"))
     assert "role boss has pg_monitor on this server, and not in the backup" in objection
-    assert "has pg_monitor" in compared.setting_objection("boss")
-    assert compared.setting_objection("") == compared.setting_objection("lowly") == ""
+    assert "has pg_monitor" in compared.setting_objection(setting("boss"))
+    for name in ("", "lowly"):
+        assert compared.setting_objection(setting(name)) == ""
     assert compared.objection(member("lowly", "group")) == ""
+
+
+def setting(role: str, value: str = "x", database: str = "") -> Setting:
+    return Setting(database, role, "search_path", value)
+
+
+@pytest.mark.fault(
+    "a role of the backup that another application has on the target",
+    "exit 3, nobody becomes a member of it, and it keeps its settings",
+)
+def test_a_role_with_objects_gets_no_members() -> None:
+    made = roles("app", "team", "lowly")
+    source = privileges.Powers(made, [member("lowly", "app"), member("lowly", "team")])
+    there = [member("team", "app"), member("team", "other")]
+    target = privileges.Powers(roles("app", "team", "other"), there, {"app"})
+    known = [setting("app")]
+    compared = privileges.Comparison(source, target, {"app", "team", "other"}, {"app"}, known)
+    for role in ("app", "team"):
+        text = f"role {role} has objects and privileges of app on this server"
+        assert text in compared.objection(member("lowly", role))
+    assert compared.objection(member("team", "app")) == ""  # it is one already
+    more = dataclasses.replace(member("team", "app"), admin=True)
+    assert compared.objection(more) != ""
+    assert compared.objection(member("lowly", "new")) == ""
+    assert compared.setting_objection(known[0]) == ""
+    assert "role app exists and has objects" in compared.setting_objection(setting("app", "y"))
+    assert compared.setting_objection(setting("app", "y", database="d")) == ""
+    assert compared.setting_objection(setting("team", "y")) == ""
 
 
 def test_a_role_that_exists_gains_nothing() -> None:

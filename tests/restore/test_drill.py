@@ -64,9 +64,9 @@ def test_files_and_sqlite(tmp_path: Path, stream: str) -> None:
     again = section(system.result("--only", "DRILL"))
     assert "restore tested 0.0 s ago" in again["message"] or " s ago" in again["message"]
     assert "2 items" in system.run("-t").stdout
-    whole = json.loads(system.conf.read_text())
-    whole["DRILL"]["PARAMETERS"]["ASSERTIONS"][files] = "**/etc/hosts"
-    system.conf.write_text(json.dumps(whole))
+    config = json.loads(system.conf.read_text())
+    config["DRILL"]["PARAMETERS"]["ASSERTIONS"][files] = "**/etc/hosts"
+    system.conf.write_text(json.dumps(config))
     assert "3 assertions" in section(system.result("--only", "DRILL"))["message"]
     assert not list(system.work.glob(".dump-*"))
 
@@ -153,19 +153,31 @@ def test_bad_input(tmp_path: Path, parameters: dict[str, Any], says: str) -> Non
     assert "Traceback" not in done.stderr
 
 
+def fill(maria: MariaDB, postgres: Postgres, apart: Path) -> None:
+    """Databases with a table in another folder, and a view that asks who calls it."""
+    maria.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT, at DATETIME)")
+    maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW()); CREATE DATABASE other")
+    maria.sql(
+        "CREATE TABLE other.u (i INT); CREATE VIEW shop.v AS SELECT * FROM other.u; "
+        "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO SELECT 1"
+    )
+    apart.mkdir()
+    apart.chmod(0o777)
+    maria.sql(f"CREATE TABLE shop.far (i INT) DATA DIRECTORY='{apart}'")
+    postgres.sql("CREATE DATABASE app; CREATE ROLE clerk; REVOKE ALL ON DATABASE app FROM PUBLIC")
+    postgres.sql("CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO clerk", "app")
+    power = "SELECT n > 0 AND current_setting(''is_superuser'') = ''off'' FROM t"
+    postgres.sql(f"CREATE FUNCTION ok() RETURNS bool LANGUAGE sql AS '{power}'", "app")
+    postgres.sql("CREATE VIEW v AS SELECT ok() AS ok", "app")
+
+
 @pytest.mark.needs("mariadbd", "mariadb-dump", "initdb")
 def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
     system = System(tmp_path)
     maria, postgres = MariaDB(), Postgres()
     try:
-        maria.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT, at DATETIME)")
-        maria.sql("INSERT INTO shop.t VALUES (1, NOW()), (2, NOW()); CREATE DATABASE other")
-        maria.sql(
-            "CREATE TABLE other.u (i INT); CREATE VIEW shop.v AS SELECT * FROM other.u; "
-            "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO SELECT 1"
-        )
-        postgres.sql("CREATE DATABASE app; CREATE ROLE clerk")
-        postgres.sql("CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO clerk", "app")
+        apart = maria.folder / "apart"
+        fill(maria, postgres, apart)
         mysql = {"ACTION": "execute", "NAME": "mysql_backup", "EXECUTABLE": "mysql_dump.py"}
         login = {
             "EXCLUDE_DB": "oth*",
@@ -175,25 +187,27 @@ def test_databases_into_throwaway_servers(tmp_path: Path) -> None:
         pg = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
         where = {"HOST": "127.0.0.1", "PORT": str(postgres.port), "USER": "postgres"}
         where["PASSFILE"] = str(postgres.pgpass)
-        whole = system.full_sections()
-        del whole["FILESET"]
+        others = system.full_sections()
+        del others["FILESET"]
         shop, app = f"MYSQL/{maria.port}/shop", f"POSTGRES/{postgres.port}/app"
         asserted = {
             shop: ["SELECT COUNT(*) = 2 FROM t", "SELECT MAX(at) > NOW() - INTERVAL 1 DAY FROM t"],
-            app: ["SELECT count(*) > 0 FROM t", "SELECT 1 FROM pg_roles WHERE rolname = 'clerk'"],
+            app: ["SELECT ok FROM v", "SELECT 1 FROM pg_roles WHERE rolname = 'clerk'"],
         }
         sections = {
             "MYSQL": {**mysql, "PARAMETERS": login},
             "POSTGRES": {**pg, "CLASS": "PostgresBackup", "PARAMETERS": where},
-            **whole,
+            **others,
         }
         system.configure(sections, STREAM="True")
         assert system.result()["exit_code"] == 0
     finally:
         maria.stop()
         postgres.stop()
+    before = sorted(apart.rglob("*"))
     system.configure({**sections, "DRILL": drill(ASSERTIONS=asserted, EVERY="0s")}, STREAM="True")
     entry = section(system.result("--only", "DRILL"))
+    assert sorted(apart.rglob("*")) == before
     assert entry["status"] == "incomplete", entry
     assert "4 assertions, 1 warning" in entry["message"]
     assert "view v was not created: ERROR 1146" in entry["warnings"][0]
@@ -214,10 +228,10 @@ def test_a_run_that_is_incomplete_is_proven_as_such(tmp_path: Path) -> None:
     """Issue 11 A8: what was never in the run is said by the drill as well: exit 3."""
     system = prepared(tmp_path)
     (path,) = (system.store / "srv-test").glob("*.manifest.json")
-    whole = json.loads(path.read_text())
-    fileset = next(item for item in whole["items"] if item["section"] == "FILESET")
+    document = json.loads(path.read_text())
+    fileset = next(item for item in document["items"] if item["section"] == "FILESET")
     fileset["warnings"] = ["/etc/shadow: permission denied"]
-    system.sign(path, json.dumps({**whole, "status": "incomplete"}))
+    system.sign(path, json.dumps({**document, "status": "incomplete"}))
     result = system.result("--only", "DRILL")
     entry = section(result)
     assert result["exit_code"] == 3

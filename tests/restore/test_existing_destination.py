@@ -60,10 +60,10 @@ def test_a_restore_by_root_is_equal_by_rsync_also_where_folders_exist(
     system.restore(*arguments)
     site = out / "FILESET" / tree.relative_to("/")
     assert differences(tree, site) == ""
-    above = [folder for folder in site.parents if folder.is_relative_to(out / "FILESET")]
-    assert {folder.stat().st_mode & 0o7777 for folder in above} == {0o755}
+    parents = [folder for folder in site.parents if folder.is_relative_to(out / "FILESET")]
+    assert {folder.stat().st_mode & 0o7777 for folder in parents} == {0o755}
     os.setxattr(site.parent, "user.kept", b"x")
-    for number, folder in enumerate((out, *above)):
+    for number, folder in enumerate((out, *parents)):
         os.chown(folder, 10 + number, 20 + number)
         folder.chmod(0o1700 + number)
         os.utime(folder, (number, number))

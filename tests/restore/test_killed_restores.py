@@ -32,11 +32,11 @@ def killed(
     """
     chance, began = random.Random(14), time.monotonic()
     starter.run([PROGRAM, *arguments], os.environ)
-    whole = time.monotonic() - began
+    duration = time.monotonic() - began
     again()
     for _ in range(KILLS):
         command = starter.start([PROGRAM, *arguments], os.environ)
-        time.sleep(chance.uniform(0.05, 1.0) * whole)
+        time.sleep(chance.uniform(0.05, 1.0) * duration)
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.kill(command.pid, signal.SIGKILL)
         command.end(60)
@@ -103,8 +103,8 @@ def test_into_postgres(system: System, server: Postgres) -> None:
         "CREATE INDEX ON t (text); CREATE VIEW v AS SELECT * FROM t",
         "shop",
     )
-    whole = system.full_sections()
-    sections = {key: whole[key] for key in ("COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL")}
+    full = system.full_sections()
+    sections = {key: full[key] for key in ("COMPRESSION", "ENCRYPTION", "STORAGE_LOCAL")}
     system.configure({"POSTGRES": postgres(server), **sections}, STREAM="True")
     assert system.result()["exit_code"] == 0
     query = "SELECT count(*), sum(n), md5(string_agg(text, '' ORDER BY n)) FROM v"

@@ -236,8 +236,8 @@ def config(tmp_path: Path, *, stream: str = "True", **sections: Any) -> location
     system = System(tmp_path)
     system.store.mkdir()
     (system.store / HOST).mkdir()
-    whole = {name: one for name, one in {**system.short(), **sections}.items() if one}
-    path = system.configure(whole, STREAM=stream)
+    chosen = {name: one for name, one in {**system.short(), **sections}.items() if one}
+    path = system.configure(chosen, STREAM=stream)
     source = location.Source(path)
     return location.open_location(loading.load(path), source, ForRestore(tmp_path))
 

@@ -96,13 +96,13 @@ def test_every_format_of_tar(tmp_path: Path, form: str) -> None:
         check=True,
         capture_output=True,
     ).stdout
-    seen: list[tar_reader.Member] = []
-    out = b"".join(check_archive(pieces(raw, 4096), ROOT, seen.append))
+    members: list[tar_reader.Member] = []
+    out = b"".join(check_archive(pieces(raw, 4096), ROOT, members.append))
     assert out == without_padding(raw)
     names = subprocess.run(["tar", "-t"], input=raw, check=True, capture_output=True).stdout
-    assert [member.name for member in seen] == [name.rstrip(b"/") for name in names.splitlines()]
+    assert [member.name for member in members] == [name.rstrip(b"/") for name in names.splitlines()]
     if sparse:
-        assert max(member.size for member in seen) == 64 << 20
+        assert max(member.size for member in members) == 64 << 20
 
 
 @pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
@@ -116,9 +116,9 @@ def test_every_form_of_sparse_files(tmp_path: Path, version: str) -> None:
     raw = subprocess.run(
         [*command, "-C", str(tmp_path), "sparse", "zz after"], check=True, capture_output=True
     ).stdout
-    seen: list[tar_reader.Member] = []
-    assert b"".join(check_archive([raw], ROOT, seen.append)) == without_padding(raw)
-    assert [(m.name, m.size) for m in seen] == [(b"sparse", 9 << 20), (b"zz after", 5)]
+    members: list[tar_reader.Member] = []
+    assert b"".join(check_archive([raw], ROOT, members.append)) == without_padding(raw)
+    assert [(m.name, m.size) for m in members] == [(b"sparse", 9 << 20), (b"zz after", 5)]
 
 
 # --- hostile archives
@@ -222,30 +222,30 @@ def test_a_hostile_member_is_never_handed_on(name: str, raw: bytes, tmp_path: Pa
 
 def handed_on(raw: bytes) -> list[bytes]:
     """The names that were seen before the error."""
-    seen: list[tar_reader.Member] = []
+    members: list[tar_reader.Member] = []
     with pytest.raises(archive_errors.UnsafeArchiveError):
-        for _ in check_archive([raw], USER, seen.append):
+        for _ in check_archive([raw], USER, members.append):
             pass
-    return [member.name for member in seen]
+    return [member.name for member in members]
 
 
 def block(raw: bytes, number: int, at: int, value: bytes) -> bytes:
     """The archive with a field of a header changed, its checksum right again."""
-    whole = bytearray(raw)
+    archive = bytearray(raw)
     start = number * 512
-    whole[start + at : start + at + len(value)] = value
-    whole[start + 148 : start + 156] = b" " * 8
-    whole[start + 148 : start + 156] = b"%06o\0 " % sum(whole[start : start + 512])
-    return bytes(whole)
+    archive[start + at : start + at + len(value)] = value
+    archive[start + 148 : start + 156] = b" " * 8
+    archive[start + 148 : start + 156] = b"%06o\0 " % sum(archive[start : start + 512])
+    return bytes(archive)
 
 
-def pax(records: bytes, *rest: bytes, kind: bytes = b"x") -> bytes:
+def pax(records: bytes, *more: bytes, kind: bytes = b"x") -> bytes:
     """An archive of one empty file behind an extended header with these records."""
     one = make(("file", "x", b""))[:512]
     head = block(one, 0, 156, kind)
     head = block(head, 0, 124, b"%011o\0" % len(records))
     padded = records + bytes(-len(records) % 512)
-    return b"".join([head, padded, *rest, one, bytes(10240)])
+    return b"".join([head, padded, *more, one, bytes(10240)])
 
 
 def record(key: bytes, value: bytes) -> bytes:
@@ -297,10 +297,10 @@ def test_what_two_readers_could_read_differently_is_refused(raw: bytes) -> None:
 
 
 def test_a_cut_at_every_block_is_refused() -> None:
-    whole = without_padding(make(("file", "a", b"x" * 700), ("file", "b" * 150, b"y")))
-    for end in range(0, len(whole) - 511, 512):
-        assert passed(whole[:end])[1], end
-    assert passed(whole)[1] == ""
+    archive = without_padding(make(("file", "a", b"x" * 700), ("file", "b" * 150, b"y")))
+    for end in range(0, len(archive) - 511, 512):
+        assert passed(archive[:end])[1], end
+    assert passed(archive)[1] == ""
 
 
 @settings(max_examples=300)
@@ -335,12 +335,12 @@ def test_without_root_devices_are_left_out_and_bits_taken_off() -> None:
         ("folder", "sg", 0o2755),
         ("fifo", "f", 0o644),
     )
-    seen: list[tar_reader.Member] = []
-    out = b"".join(check_archive([raw], USER, seen.append))
+    members: list[tar_reader.Member] = []
+    out = b"".join(check_archive([raw], USER, members.append))
     with tarfile.open(fileobj=io.BytesIO(out)) as archive:
         modes = {entry.name: entry.mode for entry in archive}
     assert modes == {"set": 0o755, "sg": 0o755, "f": 0o644}
-    unsafe = {member.name: member.unsafe for member in seen}
+    unsafe = {member.name: member.unsafe for member in members}
     assert "set-user-ID" in unsafe[b"set"]
     assert b"".join(check_archive([raw], ROOT)) == without_padding(raw)
 

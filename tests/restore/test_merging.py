@@ -103,17 +103,17 @@ def test_a_tree_of_2000_levels_is_merged(tmp_path: Path) -> None:
         here = os.open(top, os.O_RDONLY)
         for _ in range(2000):
             os.mkdir("d", dir_fd=here)
-            below = os.open("d", os.O_RDONLY, dir_fd=here)
+            child = os.open("d", os.O_RDONLY, dir_fd=here)
             os.close(here)
-            here = below
+            here = child
         os.close(os.open(name, os.O_CREAT, dir_fd=here))
         os.close(here)
     merging.merge(source, goal, (), overwrite=True)
     here = os.open(goal, os.O_RDONLY)
     for _ in range(2000):
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        child = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
-        here = below
+        here = child
     with os.scandir(here) as entries:
         assert sorted(entry.name for entry in entries) == ["new", "old"]
     os.close(here)

@@ -90,9 +90,9 @@ def test_the_list_as_json_is_a_documented_document(system: System) -> None:
     """Issue 12, 8: versioned, UTC, bytes; what is missing, warnings; unreadable runs as well."""
     schema = json.loads((project.ROOT / "docs/restore-list.schema.json").read_text())
     first, second = sorted((system.store / "srv-test").glob("*.manifest.json"))
-    whole = json.loads(second.read_text())
+    altered = json.loads(second.read_text())
     lacks = {"status": "incomplete", "missing": ["MYSQL/3306/shop"], "warnings": ["MYSQL: down"]}
-    system.sign(second, json.dumps({**whole, **lacks}))
+    system.sign(second, json.dumps({**altered, **lacks}))
     first.write_text("{")
     text = system.restore("--list", "--json", code=1)
     document = json.loads(text.splitlines()[0])

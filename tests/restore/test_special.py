@@ -12,7 +12,7 @@ import pytest
 
 from restore import archive_checks, tar_reader
 from tests.restore.test_archives import make
-from tests.restore.test_tar_fuzz import taken
+from tests.restore.test_tar_fuzz import refusal
 from tests.system import System, execute
 from tools.base.errors import BackupError
 
@@ -33,10 +33,10 @@ def test_special_entries_of_a_stranger_are_refused() -> None:
         {"kind": "device", "name": "last", "devmajor": 8},
         {"kind": "device", "name": "lost", "devmajor": 8},
     )
-    message = taken(raw, STRANGER)
+    message = refusal(raw, STRANGER)
     assert "no known signer" in message
     assert "(6): group/dev\\n, group/su, group/sg, ping, last and 1 more" in message
-    assert taken(raw) == ""
+    assert refusal(raw) == ""
 
 
 def test_nothing_special_reaches_tar() -> None:
@@ -52,8 +52,8 @@ def test_nothing_special_reaches_tar() -> None:
 
 def test_special_entries_count_only_where_they_are_wanted() -> None:
     raw = make({"name": "a/f"}, {"name": "su", "content": b"x", "mode": 0o4755})
-    wanted = archive_checks.Patterns(["/a"])
-    out = b"".join(archive_checks.check_archive(iter([raw]), STRANGER, selects=wanted))
+    patterns = archive_checks.Patterns(["/a"])
+    out = b"".join(archive_checks.check_archive(iter([raw]), STRANGER, selects=patterns))
     assert b"a/f" in out
     assert b"su\0" not in out
 
@@ -61,10 +61,10 @@ def test_special_entries_count_only_where_they_are_wanted() -> None:
 def test_an_ordinary_user_gets_the_rest() -> None:
     """They are left out and named anyway: it is no refusal."""
     raw = make({"name": "su", "content": b"x", "mode": 0o4755})
-    seen: list[tar_reader.Member] = []
-    for _ in archive_checks.check_archive(iter([raw]), USER, seen.append):
+    members: list[tar_reader.Member] = []
+    for _ in archive_checks.check_archive(iter([raw]), USER, members.append):
         pass
-    assert [(member.name, member.mode, bool(member.unsafe)) for member in seen] == [
+    assert [(member.name, member.mode, bool(member.unsafe)) for member in members] == [
         (b"su", 0o755, True)
     ]
 

@@ -60,11 +60,11 @@ def plain_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     while data:
         digits, _, rest = data.partition(b" ")
         length = None if digits.startswith(b"0") else foreign.number(digits)
-        whole = data[: length or 0]
-        key, sign, value = rest[: len(whole) - len(digits) - 2].partition(b"=")
-        if length is None or length != len(whole) or length <= len(digits) + 1:
+        record = data[: length or 0]
+        key, sign, value = rest[: len(record) - len(digits) - 2].partition(b"=")
+        if length is None or length != len(record) or length <= len(digits) + 1:
             raise archive_errors.UnsafeArchiveError("corrupt archive: invalid extended header", "")
-        if whole[-1:] != b"\n" or not key or not sign or re.match(rb"[ \t]|.*[\0\n]", key, re.S):
+        if record[-1:] != b"\n" or not key or not sign or re.match(rb"[ \t]|.*[\0\n]", key, re.S):
             raise archive_errors.UnsafeArchiveError("corrupt archive: invalid extended header", "")
         yield key, value
         data = data[length:]
@@ -120,11 +120,13 @@ def test_the_records_of_an_extended_header_are_those_of_the_plain_form() -> None
 
 def test_the_times_of_headers_are_judged_as_by_the_plain_form() -> None:
     limit = (1 << 63) - 1
-    for whole in (0, 1, 10**18 - 1, 10**18, limit - 1, limit, limit + 1, 10**30):
+    for seconds in (0, 1, 10**18 - 1, 10**18, limit - 1, limit, limit + 1, 10**30):
         for sign in (b"", b"-", b"+", b" "):
             for fraction in (b"", b".", b".5", b".000000001", b".x", b"e1", b"\n"):
-                time = sign + b"%d" % whole + fraction
-                fits = whole < limit and sign in (b"", b"-") and fraction[:2] not in (b".x", b"e1")
+                time = sign + b"%d" % seconds + fraction
+                fits = (
+                    seconds < limit and sign in (b"", b"-") and fraction[:2] not in (b".x", b"e1")
+                )
                 block = bytes(136) + b"00000000000\0" + bytes(364)
                 error = outcome(tar_reader._check_times, block, {b"ctime": time}, b"m")
                 assert (error is None) == (fits and fraction != b"\n"), time

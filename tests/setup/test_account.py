@@ -26,8 +26,8 @@ def existing(monkeypatch: pytest.MonkeyPatch, members: list[str], **other: objec
 
 def planned(**more: object) -> tuple[int, list[str]]:
     """How many steps are needed, and the notices."""
-    asked = Installation(Path("/"), Path("/"), **more)  # type: ignore[arg-type]
-    return steps.perform(account.steps(asked)), asked.notices
+    installation = Installation(Path("/"), Path("/"), **more)  # type: ignore[arg-type]
+    return steps.perform(account.steps(installation)), installation.notices
 
 
 def test_a_good_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +79,9 @@ def test_purge_never_removes_a_store(tmp_path: Path) -> None:
     (tmp_path / "opt/backup/local/srv/20260101_030000.manifest.json").touch()
     identity = tmp_path / "etc/nc-backup-py/key_file.identity"
     identity.touch()
-    asked = Installation(Path("/"), Path("/"), tmp_path, purge=True)
+    installation = Installation(Path("/"), Path("/"), tmp_path, purge=True)
     with pytest.raises(ConfigError, match="without a copy no backup can be restored"):
-        steps.perform(purging.question(asked))
+        steps.perform(purging.question(installation))
     assert plans.UNINSTALL[0] is purging.question  # before anything is removed
     assert identity.exists()
     sure = Installation(Path("/"), Path("/"), tmp_path, purge=True, yes=True)

@@ -41,8 +41,8 @@ def test_a_forged_line_looks_like_no_other_finding() -> None:
     forged = finding.Line(
         "A\nok   b", "c\nBAD  d", Level.OK, "e\nok", "f\n     fix:  g", source="u"
     )
-    shown = "\n".join(finding.rendered(forged)).split("\n")
-    assert [one for one in shown if not one.startswith("           ")] == [
+    lines = "\n".join(finding.rendered(forged)).split("\n")
+    assert [one for one in lines if not one.startswith("           ")] == [
         "ok   [u] A",
         "     hint: e",
         "     suggested by u: f",
@@ -206,5 +206,5 @@ def test_a_system_as_root_and_as_others(root: ThrowawayRoot) -> None:
     assert fix.startswith("chgrp ncbackup /etc/nc-backup-py/conf.json && chmod 0640 ")
     root.run("sh", "-c", fix)
     assert {one["text"] for one in checked(root)} == texts
-    shown = {one["text"]: one for one in checked(root, user="nobody")}
-    assert shown["not run: it runs as ncbackup"]["fix"] == f"sudo python3 {SETUP} check"
+    findings = {one["text"]: one for one in checked(root, user="nobody")}
+    assert findings["not run: it runs as ncbackup"]["fix"] == f"sudo python3 {SETUP} check"

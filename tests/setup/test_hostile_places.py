@@ -177,9 +177,9 @@ def test_names_with_escape_codes_do_not_reach_the_terminal(
     monkeypatch.setattr(plans, "UNINSTALL", (purging.steps,))
     options = arguments.Arguments("uninstall", prefix=str(tmp_path), purge=True)
     assert installing.uninstall(options) == 0
-    shown = capsys.readouterr().out
-    assert "\\x1b]0;evil\\x07" in shown
-    assert shown.replace("\n", "").isprintable()
+    output = capsys.readouterr().out
+    assert "\\x1b]0;evil\\x07" in output
+    assert output.replace("\n", "").isprintable()
 
 
 @AS_ROOT

@@ -37,11 +37,11 @@ def test_what_another_version_needs(minor: int, pycparser: str) -> None:
 
 
 def test_each_later_version_is_fetched(tmp_path: Path) -> None:
-    asked: list[list[str]] = []
+    calls: list[list[str]] = []
     folder = wheels(tmp_path, "zstandard-1-cp312-cp312-linux_x86_64.whl", "rich-1-py3-none-any.whl")
-    download = lambda _text, options: asked.append(options)  # noqa: E731  (one line)
+    download = lambda _text, options: calls.append(options)  # noqa: E731  (one line)
     assert later_wheels.fetch("3.12", LOCK, folder, download) == ""
-    assert [one[-1] for one in asked] == ["--python-version=3.13", "--python-version=3.14"]
+    assert [one[-1] for one in calls] == ["--python-version=3.13", "--python-version=3.14"]
 
 
 @pytest.mark.fault("wheels for later Pythons cannot be fetched", "one line, no error")

@@ -45,8 +45,8 @@ def test_the_lock_file_is_that_of_pyproject() -> None:
         name, _, least = requirement.partition(">=")
         assert name in locked, f"{name} is not in {LOCK.name}"
         assert all(numbers(one) >= numbers(least) for one in locked[name]), requirement
-    wanted = [one.partition(">=")[0] for one in environment.requirements("dependencies")]
-    assert sorted(wanted) == sorted(direct()) == sorted(environments.PACKAGES)
+    required = [one.partition(">=")[0] for one in environment.requirements("dependencies")]
+    assert sorted(required) == sorted(direct()) == sorted(environments.PACKAGES)
 
 
 @pytest.mark.slow

@@ -193,20 +193,20 @@ def test_an_old_system_is_adopted(tmp_path: Path) -> None:
             "sh", "-c", "rm -f /etc/sudoers.d/*; chown root /etc/sudoers; chmod 440 /etc/sudoers"
         )
         before = root.run("sh", "-c", "ls -lR /etc/nc-backup-py; cat /etc/sudoers").stdout
-        shown = root.run(*setup, "adopt").stdout
+        output = root.run(*setup, "adopt").stdout
         for line in ("NCBACKUP = /bin/tar", LINE, "is now called TARGETS", "root:ncbackup 0640"):
-            assert line in shown
-        assert "dry run: nothing was changed" in shown
+            assert line in output
+        assert "dry run: nothing was changed" in output
         assert root.run("sh", "-c", "ls -lR /etc/nc-backup-py; cat /etc/sudoers").stdout == before
         done = root.run(*setup, "adopt", "--yes", "--schedule", "cron 03:00").stdout
         copies = [line.rpartition(" ")[2] for line in done.splitlines() if line.startswith("copy")]
         assert SUDOERS in [root.path(path).read_text() for path in copies]
         assert len(copies) == 3
         root.run("visudo", "-c")
-        left = root.path("/etc/sudoers").read_text()
-        assert "NCBACKUP" not in left
-        assert "ncbackup" not in left
-        assert "other ALL = SHARED" in left
+        sudoers = root.path("/etc/sudoers").read_text()
+        assert "NCBACKUP" not in sudoers
+        assert "ncbackup" not in sudoers
+        assert "other ALL = SHARED" in sudoers
         crontab = root.path("/var/spool/cron/crontabs/ncbackup")
         assert crontab.read_text() == "1 1 * * * /bin/true\n"
         assert crontab.stat().st_uid == root.path("/home/ncbackup").stat().st_uid

@@ -80,14 +80,14 @@ def test_what_is_no_time_is_one_line(text: str) -> None:
 
 
 def test_the_address_of_mails_stays_in_a_file_of_cron(tmp_path: Path) -> None:
-    wanted = Installation(
+    installation = Installation(
         project.ROOT, Path(sys.executable), prefix=tmp_path, schedule="cron 03:00"
     )
-    assert steps.perform(schedule.steps(wanted)) == 1
-    cron = wanted.at(schedule_files.CRON)
+    assert steps.perform(schedule.steps(installation)) == 1
+    cron = installation.at(schedule_files.CRON)
     cron.write_text(cron.read_text().replace("0 3 *", "MAILTO=ops@example.com\n0 3 *"))
-    assert steps.perform(schedule.steps(wanted)) == 0
-    later = dataclasses.replace(wanted, schedule="cron 04:00")
+    assert steps.perform(schedule.steps(installation)) == 0
+    later = dataclasses.replace(installation, schedule="cron 04:00")
     assert steps.perform(schedule.steps(later)) == 1
     assert "MAILTO=ops@example.com\n0 4 * * * ncbackup" in cron.read_text()
 
@@ -97,22 +97,24 @@ def test_a_schedule_that_nothing_could_start_is_an_error(
 ) -> None:
     """Without --schedule it is a warning; the rest of the installation stands in both cases."""
     monkeypatch.setattr(schedule, "_kind", lambda _: None)
-    wanted = Installation(project.ROOT, Path(sys.executable), prefix=tmp_path, schedule="3:00")
+    installation = Installation(
+        project.ROOT, Path(sys.executable), prefix=tmp_path, schedule="3:00"
+    )
     done: list[str] = []
     rest = steps.Step("rest", "do it", lambda: "" if done else "new", lambda: done.append("rest"))
     table = (schedule.steps, lambda _: iter([rest]))
     with pytest.raises(BackupError, match="--schedule 3:00: there is neither systemd nor cron"):
-        installing._change(table, wanted)
+        installing._change(table, installation)
     assert done == ["rest"]
-    forced = dataclasses.replace(wanted, schedule="cron 03:00", errors=[])
+    forced = dataclasses.replace(installation, schedule="cron 03:00", errors=[])
     assert installing._change(table, forced) == 0
 
 
 def test_a_schedule_that_was_changed_by_hand_is_kept(tmp_path: Path) -> None:
     installation = Installation(project.ROOT, Path(sys.executable), prefix=tmp_path)
-    wanted = dataclasses.replace(installation, schedule="03:00")
-    assert steps.perform(schedule.steps(wanted)) == 2
-    assert steps.perform(schedule.steps(wanted)) == 0
+    scheduled = dataclasses.replace(installation, schedule="03:00")
+    assert steps.perform(schedule.steps(scheduled)) == 2
+    assert steps.perform(schedule.steps(scheduled)) == 0
     assert steps.perform(schedule.steps(installation)) == 0
     timer = installation.at(schedule_files.TIMER)
     changed = timer.read_text().replace("*-*-* 03:00:00", "Mon *-*-* 03:00:00")
@@ -120,5 +122,5 @@ def test_a_schedule_that_was_changed_by_hand_is_kept(tmp_path: Path) -> None:
     assert steps.perform(schedule.steps(installation)) == 0
     assert "changed by hand" in installation.notices[0]
     assert timer.read_text() == changed
-    assert steps.perform(schedule.steps(dataclasses.replace(wanted, schedule="none"))) == 2
+    assert steps.perform(schedule.steps(dataclasses.replace(scheduled, schedule="none"))) == 2
     assert not timer.exists()

@@ -201,8 +201,8 @@ def test_a_failed_build_leaves_nothing(machine: Machine, error: BaseException) -
 
 
 def test_what_a_killed_build_left_goes_with_the_next(machine: Machine) -> None:
-    left = machine.at(f"{RELEASES}/.part-12345/.venv")
-    left.mkdir(parents=True)
+    leftover = machine.at(f"{RELEASES}/.part-12345/.venv")
+    leftover.mkdir(parents=True)
     machine.at(f"{CODE}/").parent.joinpath(".nc-backup-py.new").symlink_to("/nowhere")
     assert machine.install() == 3
     assert machine.hidden() == []

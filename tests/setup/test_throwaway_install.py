@@ -97,8 +97,8 @@ def test_from_install_to_uninstall(root: ThrowawayRoot) -> None:
     assert "is not installed" in setup(root, "--dry-run")
     text = setup(root, "uninstall")
     assert f"{paths[7]}: remove all releases" in text
-    left = [path for path in paths if root.run("test", "-e", path, code=None).returncode == 0]
-    assert left == [*paths[:6], paths[8]]
+    remaining = [path for path in paths if root.run("test", "-e", path, code=None).returncode == 0]
+    assert remaining == [*paths[:6], paths[8]]
     assert "nothing to do\nhint: To remove these as well" in setup(root, "uninstall")
     assert "no backup can be restored" in setup(root, "uninstall", "--purge", code=2)
     setup(root, "uninstall", "--purge", "--yes")

@@ -182,11 +182,11 @@ def test_no_packet_ends_it_or_changes_what_is_there(raw: RawSftp, kept: Path) ->
     assert (kept / "srv/y").read_bytes() == b"published"
 
 
-@pytest.mark.parametrize("asked", ["exec sh -c 'sftp'", "rm -r /", "scp -t /"])
-def test_there_is_no_shell(kept: Path, asked: str) -> None:
+@pytest.mark.parametrize("command", ["exec sh -c 'sftp'", "rm -r /", "scp -t /"])
+def test_there_is_no_shell(kept: Path, command: str) -> None:
     done = subprocess.run(
         [sys.executable, ssh_server.APPEND_ONLY, kept],
-        env={"SSH_ORIGINAL_COMMAND": asked},
+        env={"SSH_ORIGINAL_COMMAND": command},
         input=b"",
         capture_output=True,
         check=False,
@@ -218,8 +218,8 @@ def test_the_store_adds_and_cannot_remove(server: Sshd, tmp_path: Path) -> None:
     assert (target.free() or 0) > 0
     assert list(target.folders()) == ["srv"]
     target.put("srv/unfinished", [b"content"])
-    (left,) = target.unfinished("srv")
-    target.remove([left.name])
+    (leftover,) = target.unfinished("srv")
+    target.remove([leftover.name])
     assert [entry.name for entry in target.entries("srv")] == ["srv/large", "srv/small"]
     assert not list(target.unfinished("srv"))
 

@@ -85,9 +85,9 @@ def test_an_upload_that_cannot_be_aborted_is_listed_and_removed_later() -> None:
     target, _ = block_store(Faults("block 7", *[broken()] * 5), aborts)
     with pytest.raises(OSError, match="trouble"):
         target.put("srv/20260101_000000.x", once(CONTENT))
-    (left,) = target.unfinished("srv")
-    assert left.name.startswith("srv/.20260101_000000.x.upload-")
-    target.remove([left.name])
+    (leftover,) = target.unfinished("srv")
+    assert leftover.name.startswith("srv/.20260101_000000.x.upload-")
+    target.remove([leftover.name])
     assert not list(target.unfinished("srv"))
 
 

@@ -126,12 +126,12 @@ def test_daily_runs_of_an_account_and_of_a_remote(tmp_path: Path, kind: str) -> 
     assert runs(target) == run_ids
     result = clean(target, rules=rules)
     assert (result.status, plan.status) == (Status.OK, Status.OK)
-    left = runs(target)
-    assert left[-3:] == run_ids[-3:]
-    assert len(left) == 20 - result.items < 17
-    assert {path.name[:15] for path in (tmp_path / HOST).iterdir()} == set(left)
+    remaining = runs(target)
+    assert remaining[-3:] == run_ids[-3:]
+    assert len(remaining) == 20 - result.items < 17
+    assert {path.name[:15] for path in (tmp_path / HOST).iterdir()} == set(remaining)
     assert clean(target, rules=rules).items == 0
     catalog = Catalog(target, HOST, Trust(everybody=True))
-    for run_id in left:
+    for run_id in remaining:
         run = catalog.manifest(run_id)
         assert not readback.missing_parts(readback.StoredRun(catalog, run), run.items)

@@ -183,8 +183,8 @@ def test_the_clock_of_the_remote_is_asked_before_something_is_removed(
     target.put("srv/x", [b"content"])
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 40 * 86400)
-    (left,) = target.unfinished("srv")
-    assert abs(left.age) < 3600
+    (leftover,) = target.unfinished("srv")
+    assert abs(leftover.age) < 3600
     assert len(list(target.unfinished("srv"))) == 1  # nothing of the question stays
 
 

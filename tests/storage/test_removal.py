@@ -108,10 +108,10 @@ def test_an_object_that_may_not_be_removed(bad: BadS3, answer: Answer, is_forbid
 def test_an_upload_that_may_not_be_aborted(bad: BadS3) -> None:
     target = s3_stores.opened(bad)
     target.put(NAME, [bytes(3 * target.backend.block_size)])
-    (left,) = s3_stores.opened(bad).unfinished("srv")
+    (leftover,) = s3_stores.opened(bad).unfinished("srv")
     bad.fault = on("AbortMultipartUpload", DENIED)
     with pytest.raises(ForbiddenError):
-        s3_stores.opened(bad).remove([left.name])
+        s3_stores.opened(bad).remove([leftover.name])
 
 
 def several(bad: BadS3) -> tuple[S3Store, list[str]]:
@@ -126,8 +126,8 @@ def several(bad: BadS3) -> tuple[S3Store, list[str]]:
 def answer_of(code: str) -> Answer:
     """Answer 200, and that one of three objects is still there."""
     gone = "".join(f"<Deleted><Key>store/srv/{number}</Key></Deleted>" for number in (0, 2))
-    left = f"<Error><Key>store/srv/1</Key><Code>{code}</Code><Message>why</Message></Error>"
-    return Answer(200, f"<DeleteResult>{gone}{left}</DeleteResult>".encode())
+    error = f"<Error><Key>store/srv/1</Key><Code>{code}</Code><Message>why</Message></Error>"
+    return Answer(200, f"<DeleteResult>{gone}{error}</DeleteResult>".encode())
 
 
 def test_many_objects_are_removed_with_one_call(bad: BadS3) -> None:
@@ -297,9 +297,9 @@ def test_versions_of_oss_are_removed(oss: tuple[OssServer, OssStore, Bucket]) ->
     target.remove([NAME])
     assert NAME not in bucket.objects
     assert target.remove_versions([NAME]) == len(b"content")
-    left = {one.key for one in bucket.versions.entries}
-    assert left >= {OTHER, "srv/z"}
-    assert NAME not in left
+    keys = {one.key for one in bucket.versions.entries}
+    assert keys >= {OTHER, "srv/z"}
+    assert NAME not in keys
     server.script("DeleteMultipleObjects", oss_cases.says(409, "FileImmutable"), times=9)
     with pytest.raises(ForbiddenError):
         target.remove_versions([OTHER, "srv/z"])

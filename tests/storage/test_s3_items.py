@@ -65,6 +65,6 @@ def test_a_run_in_a_cold_storage_class(system: System, bad: BadS3) -> None:
         output = system.restore(
             "--restore", "latest", "--destination", str(system.folder / "out"), code=1
         )
-    (asked,) = (r.key for r in bad.seen[before:] if r.operation == "GetObject" and r.key in cold)
+    (cold_key,) = (r.key for r in bad.seen[before:] if r.operation == "GetObject" and r.key in cold)
     assert "must be thawed first" in output
-    assert f"aws s3api restore-object --bucket {BUCKET} --key {asked} " in output
+    assert f"aws s3api restore-object --bucket {BUCKET} --key {cold_key} " in output

@@ -54,9 +54,9 @@ def test_a_whole_run_and_a_restore_by_arguments_alone(
     sections = system.short(OFFSITE=execute("storage", **keys, REMOTE_DIR=str(system.store)))
     del sections["STORAGE_LOCAL"]
     system.configure(sections, STREAM=stream)
-    shown = system.run("-t").stdout
-    assert "is writable (it will be created)" in shown
-    assert "host key of 127.0.0.1: ssh-ed25519 SHA256:" in shown
+    output = system.run("-t").stdout
+    assert "is writable (it will be created)" in output
+    assert "host key of 127.0.0.1: ssh-ed25519 SHA256:" in output
     assert not system.store.exists()
     assert system.result()["exit_code"] == 0
     names = sorted(path.name for path in (system.store / "srv-test").iterdir())

@@ -430,9 +430,9 @@ def test_a_server_that_is_killed(sshd: Sshd, tmp_path: Path) -> None:
     target = SshStore(session, str(tmp_path), retries=Retries(0))
     with pytest.raises(TransientError):
         target.put("srv/20260101_000000.x.000", (bytes(MB) for _ in range(20)))
-    (left,) = target.unfinished("srv")
-    assert left.name.startswith("srv/.20260101_000000.x.000")
-    target.remove([left.name])
+    (leftover,) = target.unfinished("srv")
+    assert leftover.name.startswith("srv/.20260101_000000.x.000")
+    target.remove([leftover.name])
     assert list(target.unfinished("srv")) == []
     assert list(target.entries("srv")) == []
 

@@ -343,13 +343,13 @@ def test_every_store_has_five_attempts(
     work: Path, monkeypatch: pytest.MonkeyPatch, mode: str, failures: int, good: bool
 ) -> None:
     """Issue 13 A4: one retrying store around every store, in both modes."""
-    left = failures
+    failures_left = failures
 
     class Busy(local_store.LocalStore):
         def put(self, name: str, chunks: Iterable[bytes]) -> StoredObject:
-            nonlocal left
-            left -= 1
-            if left >= 0:
+            nonlocal failures_left
+            failures_left -= 1
+            if failures_left >= 0:
                 raise TransientError("busy")
             return super().put(name, chunks)
 

@@ -435,9 +435,9 @@ def test_what_never_was_published_can_be_removed_by_another_process(open_store: 
     other = open_store()
     (one, two) = other.unfinished("srv")
     assert one.size == two.size == len(content)
-    for left in (one, two):
-        assert left.name.startswith("srv/.20260101_000000.x.00")
-        assert left.name not in names(other)
+    for leftover in (one, two):
+        assert leftover.name.startswith("srv/.20260101_000000.x.00")
+        assert leftover.name not in names(other)
     other.remove([one.name])
     other.remove([one.name, two.name])
     assert list(other.unfinished("srv")) == []

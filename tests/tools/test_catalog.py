@@ -98,8 +98,8 @@ def test_everything_of_a_run_shares_one_catalog(local: CountingStore) -> None:
     History(catalog).newest_complete("b")
     selected = selection.select_run(catalog, selection.Preference(), "latest")
     for summary in catalog.run_ids:
-        kept = readback.StoredRun(catalog, catalog.manifest(summary))
-        assert readback.missing_parts(kept, kept.manifest.items) == []
+        stored_run = readback.StoredRun(catalog, catalog.manifest(summary))
+        assert readback.missing_parts(stored_run, stored_run.manifest.items) == []
     assert selected.newest.run_id == RUNS[-1]
     assert local.listings == 1
     run_id = "20200201_030000"

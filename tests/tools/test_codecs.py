@@ -76,8 +76,8 @@ def test_a_zstd_frame_that_is_cut_anywhere_is_not_whole(checksum: bool, content_
         frame = packer.compress(plain)
         skipped = b"\x50\x2a\x4d\x18" + (7).to_bytes(4, "little") + b"skipped"
         for width in (3, 10_000):
-            whole = frame + skipped + frame
-            pieces = (whole[at : at + width] for at in range(0, len(whole), width))
+            frames = frame + skipped + frame
+            pieces = (frames[at : at + width] for at in range(0, len(frames), width))
             assert b"".join(codecs.CODECS["zstd"].unpack(pieces)) == plain * 2
         near_ends = (*range(1, 40), *range(131_000, 131_100), *range(len(frame) - 40, len(frame)))
         for end in filter(range(1, len(frame)).__contains__, near_ends):
@@ -97,8 +97,8 @@ def test_compressors_at_work_share_threads_and_memory(monkeypatch: pytest.Monkey
     used: list[int] = []
     real = codecs.zstd_threads
 
-    def counted(level: int, wanted: int, sharing: int = 1) -> int:
-        used.append(real(level, wanted, sharing))
+    def counted(level: int, threads: int, sharing: int = 1) -> int:
+        used.append(real(level, threads, sharing))
         return used[-1]
 
     monkeypatch.setattr(codecs, "zstd_threads", counted)
@@ -114,10 +114,10 @@ def test_compressors_at_work_share_threads_and_memory(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("level", "wanted"), [(1, 64), (3, 1000), (12, 8), (19, 8)])
-def test_threads_share_a_bounded_memory(level: int, wanted: int) -> None:
-    threads = codecs.zstd_threads(level, wanted)
-    assert 1 <= threads <= wanted
+@pytest.mark.parametrize(("level", "available"), [(1, 64), (3, 1000), (12, 8), (19, 8)])
+def test_threads_share_a_bounded_memory(level: int, available: int) -> None:
+    threads = codecs.zstd_threads(level, available)
+    assert 1 <= threads <= available
     code = """
 import sys
 import zlib
@@ -126,7 +126,7 @@ data = open("/dev/urandom", "rb").read(1 << 20)
 for chunk in codecs.CODECS["zstd"].pack([data, bytes(1 << 20)] * 20, *map(int, sys.argv[1:])):
     pass
 """
-    assert peak(sys.executable, "-c", code, str(level), str(wanted)) < 200 * 1024
+    assert peak(sys.executable, "-c", code, str(level), str(available)) < 200 * 1024
 
 
 @pytest.mark.slow

@@ -301,9 +301,13 @@ def test_the_report_address_is_found_in_a_broken_config(system: System) -> None:
 def test_mutated_configs_are_loaded_or_refused_with_one_clear_line(system: System) -> None:
     """Whatever is typed wrongly: loaded, or refused naming the file; never a traceback."""
     dice = random.Random(20261123)
-    whole = json.loads((project.ROOT / "conf/conf.json").read_text())
-    whole["GENERAL"] |= {"HOME_FOLDER": str(system.home), "HOSTNAME": "srv", "LOCAL_BACKUP": "/a"}
-    text = json.dumps(whole, indent=1)
+    document = json.loads((project.ROOT / "conf/conf.json").read_text())
+    document["GENERAL"] |= {
+        "HOME_FOLDER": str(system.home),
+        "HOSTNAME": "srv",
+        "LOCAL_BACKUP": "/a",
+    }
+    text = json.dumps(document, indent=1)
     refusals: list[str] = []
     for _ in range(600):
         at = dice.randrange(len(text))

@@ -162,11 +162,11 @@ def test_a_path_with_a_space_in_a_text(system: System, value: str, says: str) ->
     assert f"FILESET_INCLUDE: {value.removeprefix('/etc ')}" in str(raised)
     assert says in str(raised)
     assert 'Use a JSON list for paths with a space: ["/a", "/b c"].' in raised.hint
-    whole = [str(system.folder / "my docs")]
+    paths = [str(system.folder / "my docs")]
     system.configure(
-        {**system.full_sections(), "FILESET": execute("filesbackup", FILESET_INCLUDE=whole)}
+        {**system.full_sections(), "FILESET": execute("filesbackup", FILESET_INCLUDE=paths)}
     )
-    assert loading.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == whole
+    assert loading.load(system.conf).sections[0].parameters["FILESET_INCLUDE"] == paths
 
 
 def test_a_windows_path_is_shown_as_it_is_written(system: System) -> None:

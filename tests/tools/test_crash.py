@@ -25,17 +25,17 @@ def raised(error: Exception) -> Exception:
 
 @pytest.mark.parametrize("error", [SourceError("odd", "look"), OSError(5, "odd")])
 def test_a_known_error_keeps_no_frames(error: Exception) -> None:
-    known = crash.reportable(raised(error))
-    assert known is error
-    assert (known.__traceback__, known.__context__, known.__cause__) == (None, None, None)
+    returned = crash.reportable(raised(error))
+    assert returned is error
+    assert (returned.__traceback__, returned.__context__, returned.__cause__) == (None, None, None)
 
 
 def test_a_bug_is_named_and_the_log_has_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL):
-        known = crash.reportable(raised(IndexError("list")))
-    assert isinstance(known, BackupError)
-    assert str(known) == "internal error: IndexError: list"
-    assert known.__traceback__ is None
+        returned = crash.reportable(raised(IndexError("list")))
+    assert isinstance(returned, BackupError)
+    assert str(returned) == "internal error: IndexError: list"
+    assert returned.__traceback__ is None
     assert "Traceback" in caplog.text
 
 
@@ -64,14 +64,14 @@ def test_the_bound_of_the_log_counts_lines(caplog: pytest.LogCaptureFixture) -> 
 @pytest.mark.parametrize("before", [8183, 65536 - 10, 70_000, 73_728 - 5])
 def test_a_secret_over_a_cut_of_a_line_is_masked(before: int) -> None:
     masking.add("SUPERSECRETPASSWORD")
-    taken: list[str] = []
-    lines = process.Lines(taken.append)
+    received: list[str] = []
+    lines = process.Lines(received.append)
     raw = b"x" * before + b"SUPERSECRETPASSWORD" + "é".encode() * 50_000 + b"\nnext"
     for at in range(0, len(raw), 8192):
         lines.add(raw[at : at + 8192])
     lines.end()
-    masked = "".join(map(masking.text, taken))
+    masked = "".join(map(masking.text, received))
     assert "SECRET" not in masked
     assert "PASSWORD" not in masked
     assert masked.count("é") == 50_000
-    assert taken[-1] == "next"
+    assert received[-1] == "next"

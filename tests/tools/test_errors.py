@@ -101,7 +101,7 @@ def test_a_failed_item_keeps_no_memory() -> None:
         raise OSError(5, "Input/output error", "/a")
 
     chunk = Chunk()
-    gone = weakref.ref(chunk)
+    reference = weakref.ref(chunk)
     run = streamed.Streamed((), cast("Any", None))
     source = workers.SourceState(cast("Any", SimpleNamespace(name="S")), cast("Any", None))
     job = workers.Job(source, cast("Any", SimpleNamespace(name="i")))
@@ -111,7 +111,7 @@ def test_a_failed_item_keeps_no_memory() -> None:
         run._record_loss(job, error)
     del chunk
     gc.collect()
-    assert gone() is None
+    assert reference() is None
     assert [str(error) for _, error in source.errors] == ["/a: input/output error"]
 
 
@@ -173,9 +173,9 @@ def test_a_full_work_folder_is_named(system: System) -> None:
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("no mount here")
     try:
-        for kept in (0, 8192):  # bytes that are left: at the start, and in a section
+        for free in (0, 8192):  # bytes that are left: at the start, and in a section
             filler = system.work / "filler"
-            filler.write_bytes(b"x" * (65536 - kept - 4096 * 2)) if kept else _fill(filler)
+            filler.write_bytes(b"x" * (65536 - free - 4096 * 2)) if free else _fill(filler)
             system.configure(system.full_sections(), STREAM="False")
             done = system.run("-r")
             assert done.returncode == 1

@@ -48,10 +48,10 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    opened = Receiver()
-    yield opened
-    opened.http.shutdown()
-    opened.http.server_close()
+    new_receiver = Receiver()
+    yield new_receiver
+    new_receiver.http.shutdown()
+    new_receiver.http.server_close()
 
 
 class Mail(socketserver.StreamRequestHandler):

@@ -57,9 +57,9 @@ def test_a_section_without_action_is_skipped_with_one_warning(
 
 def test_a_source_that_is_skipped_for_its_action_leaves_no_source(system: System) -> None:
     """Issue 11 A1 and D: what is skipped is no source."""
-    whole = system.full_sections()
-    del whole["FILESET"]["ACTION"]
-    system.configure(whole)
+    sections = system.full_sections()
+    del sections["FILESET"]["ACTION"]
+    system.configure(sections)
     done = system.run("-r")
     assert done.returncode == 2
     assert "no source section" in done.stderr
@@ -221,9 +221,9 @@ def test_an_unknown_key_close_to_a_known_one_is_an_error(
 
 
 def text_with(system: System, fileset: str, general: str = "", more: str = "") -> None:
-    whole = system.full_sections()
-    del whole["FILESET"]
-    text = json.dumps({"GENERAL": system.general, **whole}, indent=1)
+    sections = system.full_sections()
+    del sections["FILESET"]
+    text = json.dumps({"GENERAL": system.general, **sections}, indent=1)
     text = text.replace('"GENERAL": {', f'"GENERAL": {{{general}', 1)
     system.conf.write_text(f'{{"FILESET": {{{fileset}}},{more}\n' + text[1:])
     system.conf.chmod(0o600)
@@ -287,16 +287,16 @@ def test_a_placeholder_of_the_template_is_refused_with_the_hint_to_remove_it(
 def test_a_whole_old_config_runs(system: System) -> None:
     """Issue 11 D: the local example of the predecessor, unaltered, makes a backup."""
     (system.source / "a").write_text("a")
-    whole = system.full_sections()
+    sections = system.full_sections()
     include = {"FILESET_INCLUDE": str(system.source), "FILESET_EXCLUDE": "", "SUDO_COMMAND": "sudo"}
     files = {"EXECUTABLE": "", "EXECUTE_WITH": "python", "PARAMETERS": include}
     folder = system.folder / "old-store"
     stored = {"DESTINATION": "local", "ACTION": "upload", "REMOVE_OBJECTIVES": "True"}
     stored |= {"ARGS_DICT": f"{{'LOCAL_BACKUP': '{folder}'}}", "__READTHIS": "The folder."}
-    whole["FILESET"] |= files
-    whole["ENCRYPTION"]["PARAMETERS"]["FILE_SIZE"] = "5M"
-    whole["STORAGE_LOCAL"]["PARAMETERS"] = stored
-    system.configure({**whole, "CLEANUP": CLEANUP, "SCHEDULE": {"RUN1": "mon-sat"}})
+    sections["FILESET"] |= files
+    sections["ENCRYPTION"]["PARAMETERS"]["FILE_SIZE"] = "5M"
+    sections["STORAGE_LOCAL"]["PARAMETERS"] = stored
+    system.configure({**sections, "CLEANUP": CLEANUP, "SCHEDULE": {"RUN1": "mon-sat"}})
     for mode in ("-n", "-t"):
         assert system.run(mode).returncode == 0
     assert system.result()["exit_code"] == 0

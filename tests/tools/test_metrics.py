@@ -43,7 +43,7 @@ def read(file: Path) -> Samples:
     return samples
 
 
-def written(
+def metrics_of_run(
     folder: Path,
     status: Status = Status.OK,
     day: int = 0,
@@ -71,7 +71,7 @@ def written(
     return read(file)
 
 
-def ended(day: int) -> float:
+def end_of_run(day: int) -> float:
     return (BEGIN + timedelta(days=day, seconds=60)).timestamp()
 
 
@@ -84,11 +84,11 @@ def of_store(name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def test_the_figures_of_a_run(tmp_path: Path) -> None:
-    samples = written(tmp_path)
+    samples = metrics_of_run(tmp_path)
     source = (("kind", "source"), ("section", "FILESET"))
     expected = {
         ("last_run_start_timestamp_seconds", ()): BEGIN.timestamp(),
-        ("last_run_end_timestamp_seconds", ()): ended(0),
+        ("last_run_end_timestamp_seconds", ()): end_of_run(0),
         ("last_run_duration_seconds", ()): 60.0,
         ("last_run_exit_code", ()): 0.0,
         ("last_run_status", (("status", "ok"),)): 1.0,
@@ -100,8 +100,8 @@ def test_the_figures_of_a_run(tmp_path: Path) -> None:
         ("store_items", (("kind", "local"), ("store", "DISK"))): 2.0,
         ("report_delivered", (("channel", "brt"),)): 0.0,
         ("report_delivered", (("channel", "mail"),)): 1.0,
-        SUCCESS: ended(0),
-        of_store("DISK"): ended(0),
+        SUCCESS: end_of_run(0),
+        of_store("DISK"): end_of_run(0),
     }
     assert expected.items() <= samples.items()
     names = {name for name, _ in samples}
@@ -121,56 +121,64 @@ def test_the_success_does_not_move_with_a_run_that_failed(
     tmp_path: Path, status: Status, state: bool
 ) -> None:
     """With the private folder, and with nothing but the file itself."""
-    written(tmp_path, state=state)
-    samples = written(tmp_path, status, 1, state=state)
-    assert samples[SUCCESS] == samples[of_store("DISK")] == samples[of_store("BUCKET")] == ended(0)
-    assert samples["last_run_end_timestamp_seconds", ()] == ended(1)
-    assert written(tmp_path, Status.UNCLEAN, 2, state=state)[SUCCESS] == ended(2)
+    metrics_of_run(tmp_path, state=state)
+    samples = metrics_of_run(tmp_path, status, 1, state=state)
+    assert (
+        samples[SUCCESS]
+        == samples[of_store("DISK")]
+        == samples[of_store("BUCKET")]
+        == end_of_run(0)
+    )
+    assert samples["last_run_end_timestamp_seconds", ()] == end_of_run(1)
+    assert metrics_of_run(tmp_path, Status.UNCLEAN, 2, state=state)[SUCCESS] == end_of_run(2)
 
 
 def test_each_store_has_its_success(tmp_path: Path) -> None:
-    written(tmp_path)
-    samples = written(tmp_path, day=1, bad_store="BUCKET")
-    assert (samples[of_store("DISK")], samples[of_store("BUCKET")]) == (ended(1), ended(0))
+    metrics_of_run(tmp_path)
+    samples = metrics_of_run(tmp_path, day=1, bad_store="BUCKET")
+    assert (samples[of_store("DISK")], samples[of_store("BUCKET")]) == (
+        end_of_run(1),
+        end_of_run(0),
+    )
 
 
 @pytest.mark.parametrize(
     "spoiled", ["", "nc_backup_last_success_timestamp_seconds{ NaN\n\x00", "-"]
 )
 def test_a_broken_file_does_not_lose_the_success(tmp_path: Path, spoiled: str) -> None:
-    written(tmp_path)
+    metrics_of_run(tmp_path)
     file = tmp_path / "nc-backup.prom"
     file.unlink() if spoiled == "-" else file.write_text(spoiled)
-    assert written(tmp_path, Status.FAILED, 1)[SUCCESS] == ended(0)
+    assert metrics_of_run(tmp_path, Status.FAILED, 1)[SUCCESS] == end_of_run(0)
 
 
 @pytest.mark.parametrize("spoiled", ["{", "[1]", '{"a": "x", "b": 1e999, "c": -1}'])
 def test_a_broken_state_does_not_lose_it_either(tmp_path: Path, spoiled: str) -> None:
-    written(tmp_path)
+    metrics_of_run(tmp_path)
     (tmp_path / metrics.STATE).write_text(spoiled)
-    assert written(tmp_path, Status.FAILED, 1)[SUCCESS] == ended(0)
+    assert metrics_of_run(tmp_path, Status.FAILED, 1)[SUCCESS] == end_of_run(0)
 
 
 def test_without_a_success_there_is_no_time_of_one(tmp_path: Path) -> None:
-    assert SUCCESS not in written(tmp_path, Status.FAILED)
+    assert SUCCESS not in metrics_of_run(tmp_path, Status.FAILED)
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     name = 'a"b\\c\u20ac} 1'
-    samples = written(tmp_path, name=name)
-    assert samples[of_store(name)] == ended(0)
-    assert written(tmp_path, Status.FAILED, 1, name=name)[of_store(name)] == ended(0)
+    samples = metrics_of_run(tmp_path, name=name)
+    assert samples[of_store(name)] == end_of_run(0)
+    assert metrics_of_run(tmp_path, Status.FAILED, 1, name=name)[of_store(name)] == end_of_run(0)
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o000])
 def test_the_file_is_readable_and_replaced_at_once(tmp_path: Path, umask: int) -> None:
     """A reader that opened it before still has the whole old one."""
-    written(tmp_path)
+    metrics_of_run(tmp_path)
     file = tmp_path / "nc-backup.prom"
     before = file.read_text()
     os.umask(umask)
     with file.open() as reader:
-        written(tmp_path, day=1)
+        metrics_of_run(tmp_path, day=1)
         assert reader.read() == before
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     assert stat.S_IMODE((tmp_path / metrics.STATE).stat().st_mode) == 0o600
@@ -181,7 +189,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("x")
     (tmp_path / "nc-backup.prom").symlink_to(victim)
-    written(tmp_path)
+    metrics_of_run(tmp_path)
     assert victim.read_text() == "x"
 
 
@@ -199,7 +207,7 @@ def test_what_cannot_be_written_is_a_warning(
 
 @pytest.mark.needs("promtool")
 def test_promtool_finds_nothing(tmp_path: Path) -> None:
-    written(tmp_path)
+    metrics_of_run(tmp_path)
     promtool = shutil.which("promtool")
     assert promtool
     text = (tmp_path / "nc-backup.prom").read_bytes()

@@ -19,18 +19,18 @@ def system(tmp_path: Path) -> System:
 
 def old(system: System, **general: Any) -> None:
     """A config with one of each shape that is read otherwise than it is written."""
-    whole = system.full_sections()
-    whole["FILESET"] |= {"EXECUTABLE": "", "EXECUTE_WITH": "", "COMPRESSION_PROGRAM": "tar.gz"}
-    whole["FILESET"]["PARAMETERS"] |= {"PPP": "AAA", "__READTHIS": "a comment"}
-    whole["COMPRESSION"] = execute(
+    sections = system.full_sections()
+    sections["FILESET"] |= {"EXECUTABLE": "", "EXECUTE_WITH": "", "COMPRESSION_PROGRAM": "tar.gz"}
+    sections["FILESET"]["PARAMETERS"] |= {"PPP": "AAA", "__READTHIS": "a comment"}
+    sections["COMPRESSION"] = execute(
         "compression", OBJECTIVES=str(system.work / "files"), REMOVE_OBJECTIVES="True"
     )
-    whole["ENCRYPTION"] = execute("encryption", KEY_FILE="key_file", FILE_SIZE="5M")
-    whole["STORAGE_LOCAL"] = execute(
+    sections["ENCRYPTION"] = execute("encryption", KEY_FILE="key_file", FILE_SIZE="5M")
+    sections["STORAGE_LOCAL"] = execute(
         "storage", DESTINATION="local", ACTION="upload", ARGS_DICT="{'LOCAL_BACKUP': 'relative'}"
     )
     cleanup = {"BUCKET": "b", "KEEP": {"DAILY": {"NUMBER": "7"}}}
-    system.configure({**whole, "CLEANUP": cleanup, "__comment": "stays"}, **general)
+    system.configure({**sections, "CLEANUP": cleanup, "__comment": "stays"}, **general)
 
 
 def migrated(system: System) -> Path:
@@ -164,9 +164,9 @@ def test_what_a_config_includes_is_merged_into_the_new_one(system: System) -> No
     old(system)
     parts = system.folder / "parts"
     parts.mkdir(mode=0o755)
-    whole = json.loads(system.conf.read_text())
-    (parts / "general.json").write_text(json.dumps({"GENERAL": whole.pop("GENERAL")}))
-    system.conf.write_text(json.dumps({"INCLUDE": ["parts/general.json"], **whole}))
+    document = json.loads(system.conf.read_text())
+    (parts / "general.json").write_text(json.dumps({"GENERAL": document.pop("GENERAL")}))
+    system.conf.write_text(json.dumps({"INCLUDE": ["parts/general.json"], **document}))
     new = migrated(system)
     assert "INCLUDE" not in json.loads(new.read_text())
     assert plan(system, new)[0] == plan(system, system.conf)[0]

@@ -47,8 +47,8 @@ def test_the_newest_complete_run(
     levels: list[Level],
     says: str,
 ) -> None:
-    known = ago(*others)
-    runs = Runs("" if complete is None else known[complete], known, ago(*failed))
+    run_ids = ago(*others)
+    runs = Runs("" if complete is None else run_ids[complete], run_ids, ago(*failed))
     findings = list(newest_runs.findings("store", runs, NOW))
     assert [one.level for one in findings] == levels
     assert any(says in one.text for one in findings)
@@ -56,7 +56,7 @@ def test_the_newest_complete_run(
 
 
 def test_many_runs_that_failed_are_not_listed_all() -> None:
-    known = ago(*(number / 100 for number in range(5_000, 0, -1)))
-    (first, second) = newest_runs.findings("store", Runs(known[0], known, ()), NOW)
+    run_ids = ago(*(number / 100 for number in range(5_000, 0, -1)))
+    (first, second) = newest_runs.findings("store", Runs(run_ids[0], run_ids, ()), NOW)
     assert first.level is second.level is Level.WARN
-    assert f"{known[-1]} and 4996 before" in second.text
+    assert f"{run_ids[-1]} and 4996 before" in second.text

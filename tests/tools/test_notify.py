@@ -50,11 +50,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture
 def web() -> Iterator[Receiver]:
-    with receivers.receiver() as opened:
-        yield opened
+    with receivers.receiver() as receiver:
+        yield receiver
 
 
-def taken(folder: Path, section: Any) -> tuple[tuple[NotifyChannel, ...], list[str], list[str]]:
+def read_section(
+    folder: Path, section: Any
+) -> tuple[tuple[NotifyChannel, ...], list[str], list[str]]:
     """Channels, errors with hints, and warnings of a NOTIFY section."""
     path = folder / "conf.json"
     path.write_text(json.dumps({"NOTIFY": section}, indent=1))
@@ -67,7 +69,7 @@ def taken(folder: Path, section: Any) -> tuple[tuple[NotifyChannel, ...], list[s
 
 def one(folder: Path, **keys: Any) -> NotifyChannel:
     """One channel, its file secure."""
-    notify_channels, errors, _ = taken(folder, {"it": keys})
+    notify_channels, errors, _ = read_section(folder, {"it": keys})
     assert errors == []
     return notify_channels[0]
 
@@ -99,7 +101,7 @@ def test_the_examples_of_the_page_are_valid(tmp_path: Path) -> None:
     ]
     used = set()
     for section in sections:
-        notify_channels, errors, warnings = taken(tmp_path, section)
+        notify_channels, errors, warnings = read_section(tmp_path, section)
         assert (errors, warnings) == ([], [])
         used |= {channel.keys.type for channel in notify_channels}
     assert used == set(TYPES)
@@ -143,7 +145,7 @@ def test_a_wrong_channel_is_one_error_and_the_others_are_told(
     tmp_path: Path, keys: Any, says: str
 ) -> None:
     section = {"it": keys, "good": HOOK, "__note": "a comment"}
-    notify_channels, errors, _ = taken(tmp_path, section)
+    notify_channels, errors, _ = read_section(tmp_path, section)
     assert len(errors) == 1
     assert re.search(says, errors[0]), errors[0]
     assert "\n" not in errors[0]
@@ -173,7 +175,7 @@ def test_a_section_that_is_not_an_object_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["brt", "", "a b", "x" * 51, "a/b"])
 def test_a_name_that_no_channel_may_have(tmp_path: Path, name: str) -> None:
-    _, errors, _ = taken(tmp_path, {name: HOOK})
+    _, errors, _ = read_section(tmp_path, {name: HOOK})
     assert "invalid name of a channel" in errors[0]
 
 
@@ -188,7 +190,7 @@ def test_channels_under_another_name_are_not_skipped(tmp_path: Path) -> None:
 
 def test_secrets_are_masked_and_named(tmp_path: Path) -> None:
     url = "https://chat.example/services/T0123456789abcdef0/x?key=0123456789abcdefXYZ"
-    notify_channels, _, warnings = taken(
+    notify_channels, _, warnings = read_section(
         tmp_path,
         {
             "hook": {**HOOK, "URL": url, "HEADERS": {"X-Key": "s3cr3t-header"}, "TOKEN": "t0ken-x"},
@@ -370,7 +372,7 @@ def all_of_them(folder: Path, web: str, **more: Any) -> tuple[NotifyChannel, ...
         "phone": {"TYPE": "ntfy", "ON": "all", "URL": f"{web}/topic", "TOKEN": "tk_1234567890"},
     }  # fmt: skip
     section = {name: {**keys, **more} for name, keys in section.items()}
-    notify_channels, errors, _ = taken(folder, section)
+    notify_channels, errors, _ = read_section(folder, section)
     assert errors == []
     return notify_channels
 
@@ -405,7 +407,7 @@ def test_each_outcome_is_told_once(web: Receiver, tmp_path: Path, status: Status
         word: {"TYPE": "webhook", "URL": f"{web.url}/{word}", "ON": word}
         for word in (*(outcome.value for outcome in Outcome), "all", "problems")
     }
-    notify_channels, _, _ = taken(tmp_path, section)
+    notify_channels, _, _ = read_section(tmp_path, section)
     results = delivered(tmp_path, notify_channels, document(status))
     outcome = summary.outcome(document(status))
     expected = {outcome.value, "all"}
@@ -524,11 +526,11 @@ def test_reports_of_a_channel_that_left_the_config_go_after_30_days(
     web.answer = "down"
     delivered(tmp_path, notify_channels, document(), 1)
     web.answer = "good"
-    kept = sorted((tmp_path / "reports").iterdir())
+    before = sorted((tmp_path / "reports").iterdir())
     hook = [channel for channel in notify_channels if channel.name == "hook"]
     delivered(tmp_path, tuple(hook), document(Status.OK))
     remaining = sorted((tmp_path / "reports").iterdir())
-    assert (len(kept), len(remaining)) == (3, 2)
+    assert (len(before), len(remaining)) == (3, 2)
     os.utime(remaining[0], times=(0, 0))
     delivered(tmp_path, tuple(hook), document(Status.OK))
     assert sorted((tmp_path / "reports").iterdir()) == remaining[1:]
@@ -541,7 +543,7 @@ def test_a_channel_that_hangs_does_not_delay_the_others(tmp_path: Path) -> None:
             "slow": {"TYPE": "webhook", "URL": f"{slow.url}/x", "TIMEOUT": "2"},
             "fast": {"TYPE": "webhook", "URL": f"{fast.url}/x"},
         }
-        notify_channels, _, _ = taken(tmp_path, section)
+        notify_channels, _, _ = read_section(tmp_path, section)
         moments: list[float] = []
         handle = fast.handle
 
@@ -621,7 +623,7 @@ def test_the_test_sends_nothing(web: Receiver, tmp_path: Path, certificate: Cert
             "unknown": {"TYPE": "ntfy", "URL": "http://no-such-host.invalid/topic"},
             "unset": {"TYPE": "webhook", "URL": "env:NO_SUCH_VARIABLE"},
         }
-        notify_channels, _, _ = taken(tmp_path, section)
+        notify_channels, _, _ = read_section(tmp_path, section)
         lines = notify_checks.tested(notify_channels)
     texts = [f"{line.level.value} {line.text}" for line in lines]
     assert texts[0].startswith("ok good: logged in as backup@example.com at 127.0.0.1:")

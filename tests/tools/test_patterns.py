@@ -59,11 +59,15 @@ print("good")
 def modules() -> Iterator[ModuleType]:
     """Every module of the product."""
     for file in sorted(ROOT.rglob("*.py")):
-        below = file.relative_to(ROOT)
-        if len(below.parts) == 1 or below.parts[0][0] == "." or below.parts[0] in NO_MODULES:
+        relative = file.relative_to(ROOT)
+        if (
+            len(relative.parts) == 1
+            or relative.parts[0][0] == "."
+            or relative.parts[0] in NO_MODULES
+        ):
             continue
         if file.name not in ("__init__.py", "provider_pycryptodome.py"):
-            yield imports.module(".".join(below.with_suffix("").parts))
+            yield imports.module(".".join(relative.with_suffix("").parts))
 
 
 def patterns(value: object) -> Iterator[re.Pattern[Any]]:

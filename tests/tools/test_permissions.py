@@ -132,9 +132,9 @@ def test_a_config_of_the_backups_user_is_kept_readable_for_it(folder: Path) -> N
 
 def test_a_folder_above_is_given_away_by_no_hint(folder: Path) -> None:
     """Issue 11 E: another user's home directory stays that user's."""
-    below = folder / "a/b"
-    below.mkdir(parents=True)
-    key = below / "key"
+    subfolder = folder / "a/b"
+    subfolder.mkdir(parents=True)
+    key = subfolder / "key"
     key.write_text("x")
     key.chmod(0o600)
     os.chown(folder, 12345, 12345)

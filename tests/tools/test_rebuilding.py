@@ -55,7 +55,7 @@ def wheel(folder: Path, name: str, files: Sequence[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lock file and the wheels that belong to it, with pip."""
     folder = tmp_path_factory.mktemp("kept")
     (folder / "wheels").mkdir()
@@ -67,7 +67,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def release(tmp_path: Path, kept: Path) -> Path:
+def release(tmp_path: Path, wheels: Path) -> Path:
     """A release with the code, wheels and lock file, whose environment is dead."""
     folder = tmp_path / "release"
     folder.mkdir()
@@ -76,7 +76,7 @@ def release(tmp_path: Path, kept: Path) -> Path:
     shutil.copytree(ROOT / "compression", folder / "compression")
     for name in ("pyproject.toml", "CHANGELOG.md"):
         shutil.copy(ROOT / name, folder)
-    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    shutil.copytree(wheels, folder, dirs_exist_ok=True)
     dead(folder)
     return folder
 

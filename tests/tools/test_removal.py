@@ -21,9 +21,9 @@ def deep(top: Path, levels: int) -> None:
     here = os.open(top, os.O_RDONLY)
     for _ in range(levels):
         os.mkdir("d", dir_fd=here)
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        child = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
-        here = below
+        here = child
     os.close(os.open("bottom", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
 
@@ -39,19 +39,19 @@ def test_a_tree_of_5000_levels_goes(tmp_path: Path) -> None:
 
 
 def test_links_are_removed_and_never_followed(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    (kept / "file").touch()
+    outside = tmp_path / "kept"
+    outside.mkdir()
+    (outside / "file").touch()
     top = tmp_path / "top"
     (top / "shut/in").mkdir(parents=True)
-    (top / "link").symlink_to(kept)
-    (top / "shut/in/link").symlink_to(kept / "file")
+    (top / "link").symlink_to(outside)
+    (top / "shut/in/link").symlink_to(outside / "file")
     (top / "shut").chmod(0)
     removal.tree(top)
     assert not top.exists()
-    assert (kept / "file").exists()
+    assert (outside / "file").exists()
     removal.tree(top)  # a missing one is no error
-    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "link").symlink_to(outside)
     removal.tree(tmp_path / "link")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
 
@@ -60,10 +60,10 @@ def test_a_closed_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> N
     (tmp_path / "other").mkdir(mode=0o500)
     (tmp_path / "link").symlink_to("other")
     (tmp_path / "closed").mkdir(mode=0o000)
-    with removal.opened(tmp_path) as above:
-        removal._make_writable("closed", above)
+    with removal.opened(tmp_path) as parent:
+        removal._make_writable("closed", parent)
         with pytest.raises(NotADirectoryError):
-            removal._make_writable("link", above)
+            removal._make_writable("link", parent)
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("other", "closed")]
     assert modes == [0o500, 0o700]
 

@@ -24,9 +24,9 @@ FORM = {"srvname": "srv.1", "result": "0"}
 
 @pytest.fixture
 def server() -> Iterator[ReportServer]:
-    opened = ReportServer()
-    yield opened
-    opened.close()
+    new_server = ReportServer()
+    yield new_server
+    new_server.close()
 
 
 def post(url: str, waits: list[float], tries: int = 5, **limits: float) -> str:
@@ -48,7 +48,7 @@ def attempts() -> bool:
 @contextlib.contextmanager
 def raw(*answers: bytes, then: str = "close") -> Iterator[tuple[str, list[bytes]]]:
     """A server that gives each connection the next answer, byte for byte, then `then`."""
-    seen: list[bytes] = []
+    requests: list[bytes] = []
     over = threading.Event()
 
     def serve(connection: socket.socket, answer: bytes) -> None:
@@ -58,7 +58,7 @@ def raw(*answers: bytes, then: str = "close") -> Iterator[tuple[str, list[bytes]
                 if not (piece := connection.recv(65536)):
                     return
                 request += piece
-            seen.append(request)
+            requests.append(request)
             connection.sendall(answer)
             if then == "reset":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -77,7 +77,7 @@ def raw(*answers: bytes, then: str = "close") -> Iterator[tuple[str, list[bytes]
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=listen, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/", seen
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/", requests
         over.set()
 
 
@@ -154,10 +154,10 @@ def test_a_server_that_hangs_is_given_up(server: ReportServer) -> None:
 )
 def test_a_server_that_trickles_for_ever_is_given_up(begin: bytes, then: str) -> None:
     """In the body, in a header, in the first line: always a byte before the time is up."""
-    with raw(begin, then=then) as (url, seen):
+    with raw(begin, then=then) as (url, requests):
         with pytest.raises(DeliveryError, match=r"not complete after|too slow"):
             post(url, [], tries=2, whole=0.5)
-        assert len(seen) == 2
+        assert len(requests) == 2
         assert not attempts()
 
 
@@ -182,18 +182,18 @@ def test_a_server_that_trickles_for_ever_is_given_up(begin: bytes, then: str) ->
 def test_which_codes_are_tried_again(code: int, tries: int) -> None:
     good = b"New Backup result added for server: srv.1. This backup ID is: 7."
     answer = b"HTTP/1.1 %d x\r\nLocation: /y\r\nConnection: close\r\n\r\n" % code + good
-    with raw(answer) as (url, seen):
+    with raw(answer) as (url, requests):
         with pytest.raises(DeliveryError, match=str(code)):
             post(url, [], tries=3)
-        assert len(seen) == tries
+        assert len(requests) == tries
 
 
 def test_a_connection_that_is_reset_is_tried_again() -> None:
     waits: list[float] = []
-    with raw(b"", then="reset") as (url, seen):
+    with raw(b"", then="reset") as (url, requests):
         with pytest.raises(DeliveryError, match=r"127.0.0.1:\d+: connection (reset|aborted)"):
             post(url, waits, tries=3)
-        assert (len(seen), len(waits)) == (3, 2)
+        assert (len(requests), len(waits)) == (3, 2)
 
 
 def test_no_answer_is_longer_than_its_bound() -> None:
@@ -220,9 +220,9 @@ def test_no_credentials_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     netrc.write_text("machine 127.0.0.1 login me password hidden\n")
     monkeypatch.setenv("NETRC", str(netrc))
     refused = b"HTTP/1.1 404 x\r\nConnection: close\r\n\r\n"
-    with raw(refused) as (url, seen), pytest.raises(DeliveryError):
+    with raw(refused) as (url, requests), pytest.raises(DeliveryError):
         post(url, [], tries=1)
-    assert b"authorization" not in seen[0].lower()
+    assert b"authorization" not in requests[0].lower()
 
 
 def test_the_key_of_another_address_is_named() -> None:

@@ -24,15 +24,15 @@ HOST = "srv-test"
 @pytest.fixture
 def system(tmp_path: Path) -> System:
     """A run of each of two keys, the second one named by the first."""
-    whole = System(tmp_path)
-    (whole.source / "a").write_text("one")
-    whole.configure(whole.full_sections(), STREAM="True")
-    assert whole.result()["exit_code"] == 0
-    output = rotated(whole)
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("one")
+    new_system.configure(new_system.full_sections(), STREAM="True")
+    assert new_system.result()["exit_code"] == 0
+    output = rotated(new_system)
     assert "signer: srv-test" in output
-    (whole.source / "a").write_text("two")
-    assert whole.result()["exit_code"] == 0
-    return whole
+    (new_system.source / "a").write_text("two")
+    assert new_system.result()["exit_code"] == 0
+    return new_system
 
 
 def rotated(system: System) -> str:

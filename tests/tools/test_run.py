@@ -23,7 +23,7 @@ def system(tmp_path: Path) -> System:
     return new_system
 
 
-class Kept(logging.Handler):
+class RecordingHandler(logging.Handler):
     """Keeps what is logged."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ def test_the_documented_levels_of_disk_space(
     system: System, monkeypatch: pytest.MonkeyPatch, free: float, level: str, status: Status
 ) -> None:
     monkeypatch.setattr(filesystem_handling, "free_percent", lambda _path: free)
-    handler = Kept()
+    handler = RecordingHandler()
     log.logger.addHandler(handler)
     path = system.configure({"A": execute("good"), "B": execute("good")}, DISK_SPACE_CHECK="True")
     outcome = run.perform(loading.load(path), loading.load(path).sections, None)

@@ -211,15 +211,15 @@ def test_what_is_sent_has_no_path_of_its_own() -> None:
     """Paths that only --json has: of the config, of what was written, of what was removed."""
     of_section = Result(Status.OK, "fine", files=("/private/a",), removable=("/private/b",))
     begin = datetime(2026, 11, 23, tzinfo=timezone.utc)
-    whole = RunResult(
+    result = RunResult(
         "20261123_000000", "srv", begin, 1.0, Status.OK,
         sections=(SectionResult("A", "source", of_section),),
         origin=RunOrigin(config_file="/private/conf.json", config_id="1"),
     )  # fmt: skip
-    sent = run_document(whole)
+    sent = run_document(result)
     jsonschema.validate(sent, SCHEMA)
     assert "/private" not in json.dumps(sent)
-    assert json.dumps(local_document(whole, {})).count("/private") == 3
+    assert json.dumps(local_document(result, {})).count("/private") == 3
 
 
 def test_secrets_are_masked_at_any_depth() -> None:
@@ -229,14 +229,14 @@ def test_secrets_are_masked_at_any_depth() -> None:
     held = '{"deep": [{"password": "unknown-to-all"}]}'
     begin = datetime(2026, 11, 23, tzinfo=timezone.utc)
     broken = Result(Status.FAILED, text, text, (text,), warnings=(text, held), size=text)
-    whole = RunResult(
+    result = RunResult(
         "20261123_000000", text, begin, 1.0, Status.FAILED, message=text, hint=text,
         sections=(SectionResult(text, "source", broken),), destinations=(text,),
         stores=(StoreResult(text, text, Status.FAILED, False, missing=(text,)),),
         items=(ItemResult(text, text, text, 1, 1, (text, held)),),
         origin=RunOrigin(text, "", text, text, text, text),
     )  # fmt: skip
-    masked = json.dumps(local_document(whole, {"brt": "lost"}))
+    masked = json.dumps(local_document(result, {"brt": "lost"}))
     assert "hunter2" not in masked
     assert "unknown-to-all" not in masked
     assert masked.count("***") > 20

@@ -34,10 +34,10 @@ def entry(size: int, *, name: str | None = "", bad: bool = False, status: str = 
 
 
 def sizes(history: run_history.RunHistory, **changes: str) -> list[int | None]:
-    wanted = {"since": "", "until": "~", "config": "c", "host": HOST, **changes}
+    criteria = {"since": "", "until": "~", "config": "c", "host": HOST, **changes}
     figures = history.good(
-        wanted["host"], "A", "", wanted["config"], since=wanted["since"], until=wanted["until"],
-        most=3,
+        criteria["host"], "A", "", criteria["config"],
+        since=criteria["since"], until=criteria["until"], most=3,
     )  # fmt: skip
     return [one.size for one in figures]
 
@@ -226,15 +226,15 @@ def manifest(number: int, *items: StoredItem, **fields: object) -> tuple[str, Ma
     return day(number), stored_runs.run(day(number), items, **fields)
 
 
-def whole(number: int, size: int, name: str = "") -> StoredItem:
+def complete_item(number: int, size: int, name: str = "") -> StoredItem:
     return stored_runs.item(day(number), "A", name=name, size=size)
 
 
 def test_earlier_runs_are_judged_by_the_same_rule() -> None:
     """Those of earlier versions have no verdict in their manifests."""
     small = 1 << 18  # what four stored bytes can hold
-    runs = dict([manifest(n, whole(n, BIG if n == 9 else 5 * small)) for n in range(1, 10)])
-    runs[day(8)] = stored_runs.run(day(8), [whole(8, 4)], missing=("A/x",), status="failed")
+    runs = dict([manifest(n, complete_item(n, BIG if n == 9 else 5 * small)) for n in range(1, 10)])
+    runs[day(8)] = stored_runs.run(day(8), [complete_item(8, 4)], missing=("A/x",), status="failed")
     learned = dict(anomaly_guard.learned(runs, {}, lambda _section: Thresholds()))
     bad = {run.run_id: [one.suspicious for one in entries if one.name is not None]
            for run, entries in learned.items()}  # fmt: skip

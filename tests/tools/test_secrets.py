@@ -57,18 +57,18 @@ def test_no_secret_of_a_module_is_seen_anywhere(
     sections = system.full_sections(OWN=section)
     general = {"STREAM": "True"} if streamed else {}
     system.configure(sections, MESSAGE_CONFIG_COMMAND=server.url, **general)
-    seen = []
+    texts = []
     for arguments in (("-r", "-l", "debug"), ("-r", "--json"), ("-n",), ("-t",)):
         done = system.run(*arguments, A_SECRET=BY_ENV)
-        seen += [done.stdout, done.stderr]
+        texts += [done.stdout, done.stderr]
     assert system.stored()
-    seen.append(system.log.read_text())
-    seen += [json.dumps(form) for form in server.forms]
+    texts.append(system.log.read_text())
+    texts += [json.dumps(form) for form in server.forms]
     for path in (system.store / "srv-test").iterdir():
         if path.name.endswith(("manifest.json", "RECOVERY.txt")):
-            seen.append(path.read_text())
-    assert "stderr: " in "".join(seen)
-    for text in seen:
+            texts.append(path.read_text())
+    assert "stderr: " in "".join(texts)
+    for text in texts:
         assert "Traceback" not in text
         for one in ALL:
             assert one not in text
@@ -154,19 +154,19 @@ def test_a_structure_without_its_secrets() -> None:
     """Issue 11 C: references and paths stay."""
     masking.add("known-one")
     structure = {"A": [1, {"token": "x", "B": "known-one"}], "T": "env:X", "D": "{'pwd': 'y'}"}
-    wanted = {"A": [1, {"token": "***", "B": "***"}], "T": "env:X", "D": '{"pwd": "***"}'}
-    assert masking.structure(structure) == wanted
+    expected = {"A": [1, {"token": "***", "B": "***"}], "T": "env:X", "D": '{"pwd": "***"}'}
+    assert masking.structure(structure) == expected
 
 
 @pytest.mark.parametrize("offset", [8183, 8192 - 3, 65536 - 5, 65536 + 8192 - 5, 131072 - 2])
 def test_a_secret_over_a_cut_of_a_long_line(offset: int) -> None:
     """Issue 11 C: lines are joined before they are masked (and never cut within a secret)."""
     masking.add("SUPERSECRETPASSWORD")
-    taken: list[str] = []
+    lines: list[str] = []
     code = f"import sys; sys.stderr.write('x' * {offset} + 'SUPERSECRETPASSWORD' + 'y' * 9000)"
-    list(process.output([sys.executable, "-c", code], notice=taken.append))
-    masked = [masking.text(line) for line in taken]
-    assert "".join(taken).count("SUPERSECRETPASSWORD") == 1
+    list(process.output([sys.executable, "-c", code], notice=lines.append))
+    masked = [masking.text(line) for line in lines]
+    assert "".join(lines).count("SUPERSECRETPASSWORD") == 1
     assert not [line for line in masked if "SUPERS" in line or "SWORD" in line]
 
 

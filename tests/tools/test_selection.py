@@ -101,8 +101,8 @@ def test_checks_alone_have_nothing_to_store(system: System) -> None:
 
 def test_a_user_defined_module_of_a_staged_run_may_be_a_source_or_a_store(system: System) -> None:
     """Issue 11 A1: such a config cannot be judged; a streamed one says what its modules are."""
-    whole = system.full_sections()
-    store, source = whole["STORAGE_LOCAL"], whole["FILESET"]
+    full = system.full_sections()
+    store, source = full["STORAGE_LOCAL"], full["FILESET"]
     user_defined = system.script("own", "true")
     for sections in (
         {"OWN": user_defined, "STORE": store},

@@ -25,15 +25,15 @@ from tools.catalog.trust import Signature, Trust, UntrustedError
 from tools.config import loading
 from tools.engine import general_checks, state
 
-LOST = "was signed, and this run is not"
+NOT_SIGNED = "was signed, and this run is not"
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    whole = System(tmp_path)
-    (whole.source / "a").write_text("one")
-    whole.configure(whole.short(), STREAM="True")
-    return whole
+    new_system = System(tmp_path)
+    (new_system.source / "a").write_text("one")
+    new_system.configure(new_system.short(), STREAM="True")
+    return new_system
 
 
 def test_signing_begins_and_the_key_is_lost(system: System) -> None:
@@ -48,7 +48,7 @@ def test_signing_begins_and_the_key_is_lost(system: System) -> None:
     for _ in range(2):
         outcome = system.result()
         assert outcome["exit_code"] == 3
-        assert LOST in outcome["stderr"]
+        assert NOT_SIGNED in outcome["stderr"]
     system.signer = writer_key.create(system.writer_key, "srv-test")
     with system.key.open("a") as file:
         file.write(f"{writer_key.SIGNER}{system.signer}\n")

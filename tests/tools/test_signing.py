@@ -144,11 +144,13 @@ def read(tmp_path: Path, *lines: str) -> Signers:
 def test_an_allowed_signers_line(
     tmp_path: Path, options: str, host: str, day: int, problem: str
 ) -> None:
-    known = read(tmp_path, "# a comment", "", line(options, host))
+    known_signers = read(tmp_path, "# a comment", "", line(options, host))
     when = datetime(2026, 1, day, tzinfo=timezone.utc)
-    assert problem in known.problem(ed25519.library().public(SEED), "srv-1", when)
-    assert bool(problem) == bool(known.problem(ed25519.library().public(SEED), "srv-1", when))
-    assert "unknown key" in known.problem(bytes(32), "srv-1", when)
+    assert problem in known_signers.problem(ed25519.library().public(SEED), "srv-1", when)
+    assert bool(problem) == bool(
+        known_signers.problem(ed25519.library().public(SEED), "srv-1", when)
+    )
+    assert "unknown key" in known_signers.problem(bytes(32), "srv-1", when)
 
 
 @pytest.mark.parametrize(
@@ -182,10 +184,10 @@ def test_any_host_name_fits_into_a_line(tmp_path: Path, host: str) -> None:
     """A space, a comma or a * means something else in allowed_signers."""
     public = ed25519.library().public(SEED)
     text = writer_key.allowed_signer(host, public)
-    known = read(tmp_path, text)
+    known_signers = read(tmp_path, text)
     when = datetime.now(timezone.utc)
-    assert known.problem(public, host, when) == ""
-    assert "another host" in known.problem(public, f"{host}, other", when)
+    assert known_signers.problem(public, host, when) == ""
+    assert "another host" in known_signers.problem(public, f"{host}, other", when)
     sig = tmp_path / "sig"
     sig.write_bytes(sshsig.sign(SEED, MESSAGE, SPACE))
     check: list[str | Path] = ["ssh-keygen", "-Y", "verify", "-I", host]
@@ -199,13 +201,13 @@ def test_any_host_name_fits_into_a_line(tmp_path: Path, host: str) -> None:
 
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory: pytest.TempPathFactory) -> System:
-    whole = System(tmp_path_factory.mktemp("signed"))
-    (whole.source / "a").write_text("one")
-    whole.configure(whole.full_sections(), STREAM="True")
-    assert whole.result()["exit_code"] == 0
-    (whole.source / "a").write_text("two")
-    assert whole.result()["exit_code"] == 0
-    return whole
+    new_system = System(tmp_path_factory.mktemp("signed"))
+    (new_system.source / "a").write_text("one")
+    new_system.configure(new_system.full_sections(), STREAM="True")
+    assert new_system.result()["exit_code"] == 0
+    (new_system.source / "a").write_text("two")
+    assert new_system.result()["exit_code"] == 0
+    return new_system
 
 
 @pytest.fixture
@@ -423,15 +425,19 @@ def test_without_a_config_the_key_of_this_machine_is_that_of_the_host_that_it_na
     now = datetime.now(timezone.utc)
     general = General("unknown", writer_key=path)
     config = Config(tmp_path / "arguments", general, {}, ())
-    known = location.trust_of(config, Source(local_backup=tmp_path)).signers
-    assert not known.problem(public, "web 1", now)
-    assert "of another host" in known.problem(public, "db1", now)
+    known_signers = location.trust_of(config, Source(local_backup=tmp_path)).signers
+    assert not known_signers.problem(public, "web 1", now)
+    assert "of another host" in known_signers.problem(public, "db1", now)
     configured = location.trust_of(config, Source(config=tmp_path / "conf.json")).signers
     assert "of another host" in configured.problem(public, "web 1", now)
     path.write_text("\n".join(one for one in path.read_text().split("\n") if one[:1] != "#"))
     unnamed = dataclasses.replace(config, general=dataclasses.replace(general, hostname="db1"))
-    known = location.trust_of(unnamed, Source(local_backup=tmp_path, hostname="db1")).signers
-    assert not known.problem(public, "db1", now)  # a file without the line: as --hostname says
+    known_signers = location.trust_of(
+        unnamed, Source(local_backup=tmp_path, hostname="db1")
+    ).signers
+    assert not known_signers.problem(
+        public, "db1", now
+    )  # a file without the line: as --hostname says
 
 
 def test_what_is_remembered_survives_a_file_that_cannot_be_read_for_a_moment(

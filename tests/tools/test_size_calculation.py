@@ -38,8 +38,8 @@ def test_files_that_vanish_meanwhile_count_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "stays").write_bytes(b"x" * 7)
-    gone = [tmp_path / "gone", tmp_path / "stays"]
-    monkeypatch.setattr(size_calculation, "_files", lambda _target: iter(gone))
+    paths = [tmp_path / "gone", tmp_path / "stays"]
+    monkeypatch.setattr(size_calculation, "_files", lambda _target: iter(paths))
     assert size_calculation.size((tmp_path,)) == 7
 
 

@@ -28,15 +28,15 @@ def test_split_skips_what_is_left_unread_of_a_part(
     chunks: list[bytes], size: int, pieces: int, close: bool
 ) -> None:
     """Issue 12, 7: it goes on to the next part, where that begins, and ends."""
-    whole = b"".join(chunks)
+    content = b"".join(chunks)
     begins = []
     for part in stream.split(chunks, size):
         begins.append(b"".join(itertools.islice(part, pieces)))
         if close:
             stream_close(part)
-    assert len(begins) == max(1, -(-len(whole) // size))
+    assert len(begins) == max(1, -(-len(content) // size))
     for number, begin in enumerate(begins):
-        assert whole[number * size : (number + 1) * size].startswith(begin)
+        assert content[number * size : (number + 1) * size].startswith(begin)
 
 
 def stream_close(part: Iterator[bytes]) -> None:
@@ -49,9 +49,9 @@ def stream_close(part: Iterator[bytes]) -> None:
 )
 def test_a_range_of_a_file_and_of_chunks(tmp_path: Path, start: int, end: int | None) -> None:
     (tmp_path / "file").write_bytes(b"0123456789")
-    wanted = b"0123456789"[start:end]
-    assert b"".join(stream.read(tmp_path / "file", start, end)) == wanted
-    assert b"".join(store.cut([b"012", b"", b"3456", b"789"], start, end)) == wanted
+    expected = b"0123456789"[start:end]
+    assert b"".join(stream.read(tmp_path / "file", start, end)) == expected
+    assert b"".join(store.cut([b"012", b"", b"3456", b"789"], start, end)) == expected
 
 
 def test_tally_changes_nothing_and_counts() -> None:
@@ -61,10 +61,10 @@ def test_tally_changes_nothing_and_counts() -> None:
 
 
 def test_watched_changes_nothing_and_shows_all_of_it() -> None:
-    seen: list[bytes] = []
+    observed: list[bytes] = []
     chunks = [bytes([n]) * 100 for n in range(50)]
-    assert list(stream.watched(chunks, seen.extend)) == chunks
-    assert seen == chunks
+    assert list(stream.watched(chunks, observed.extend)) == chunks
+    assert observed == chunks
 
 
 def test_what_a_watcher_raises_is_raised() -> None:
@@ -86,11 +86,11 @@ def test_a_watcher_that_has_seen_enough_is_no_trouble() -> None:
 
 
 def test_a_watcher_never_takes_an_error_for_the_end() -> None:
-    ended: list[bool] = []
+    completions: list[bool] = []
 
     def look(chunks: Chunks) -> None:
         stream.drained(chunks)
-        ended.append(True)
+        completions.append(True)
 
     def broken() -> Iterator[bytes]:
         yield b"half"
@@ -98,10 +98,10 @@ def test_a_watcher_never_takes_an_error_for_the_end() -> None:
 
     with pytest.raises(OSError, match="gone"):
         stream.drained(stream.watched(broken(), look))
-    rest = stream.watched([b"x"] * 50, look)
-    assert next(rest) == b"x"
-    rest.close()  # type: ignore[attr-defined]
-    assert not ended
+    watched_chunks = stream.watched([b"x"] * 50, look)
+    assert next(watched_chunks) == b"x"
+    watched_chunks.close()  # type: ignore[attr-defined]
+    assert not completions
 
 
 @given(st.lists(st.binary(max_size=50)))

@@ -23,10 +23,10 @@ from tools.config.declarations import General
 def listening(path: Path) -> Iterator[socket.socket]:
     """A socket as a daemon of the system has it."""
     path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as opened:
-        opened.bind(str(path))
-        opened.settimeout(2)
-        yield opened
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
+        receiving.bind(str(path))
+        receiving.settimeout(2)
+        yield receiving
 
 
 def begun(

@@ -47,12 +47,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(inner, (*path, key))
 
 
-def variants(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def variants(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The config with one value, or one key, replaced by each strange one."""
-    for path in list(places(whole)):
+    for path in list(places(config)):
         for strange in STRANGE:
             for as_key in (False, True) if isinstance(strange, str) else (False,):
-                variant = copy.deepcopy(whole)
+                variant = copy.deepcopy(config)
                 node = variant
                 for key in path[:-1]:
                     node = node[key]
@@ -71,7 +71,7 @@ def test_every_strange_value_and_key_is_taken_or_refused_in_one_line(system: Sys
         "FILENAME": "size_calculation",
         "CLASS": "SizeCalculation",
     }
-    whole = {
+    config = {
         "GENERAL": {**system.general, "MAX_RUNTIME": "2h", "MESSAGE_CONFIG_COMMAND": "http://x/y"},
         "FILES": execute("filesbackup", FILESET_INCLUDE="/etc", FILESET_EXCLUDE="a"),
         "COMPRESSION": execute("compression", LEVEL=3, OBJECTIVES="a b", DESTINATION="x"),
@@ -89,9 +89,9 @@ def test_every_strange_value_and_key_is_taken_or_refused_in_one_line(system: Sys
             "ON_ERROR": "stop",
         },
     }
-    assert loading.load(system.configure({k: v for k, v in whole.items() if k != "GENERAL"}))
+    assert loading.load(system.configure({k: v for k, v in config.items() if k != "GENERAL"}))
     refused = 0
-    for variant in itertools.islice(variants(whole), 0, None, _STRIDE):
+    for variant in itertools.islice(variants(config), 0, None, _STRIDE):
         system.conf.write_text(json.dumps(variant))
         try:
             loading.load(system.conf)
@@ -209,14 +209,14 @@ def test_a_file_that_is_replaced_while_it_is_read_is_refused(
     path = system.configure({"A": execute("own")})
     there = os.open
 
-    def opened(name: Any, *rest: Any, **more: Any) -> int:
-        descriptor = there(name, *rest, **more)
+    def opening(name: Any, *others: Any, **more: Any) -> int:
+        descriptor = there(name, *others, **more)
         if name == path:
             path.rename(system.folder / "old")
             path.write_text("{}")
         return descriptor
 
-    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "open", opening)
     with pytest.raises(ConfigError, match="was replaced while it was read"):
         loading.load(path)
 
@@ -254,12 +254,12 @@ def test_the_report_address_is_found_though_the_rest_is_broken(system: System) -
         DISK_SPACE_CHECK="perhaps",
         WORK_FOLDER="work/",
     )
-    known = loading.report_settings(path)
-    assert known is not None
-    assert (known.general.hostname, known.work_folder) == ("srv-test", system.work)
-    assert known.general.message_config_command == "http://x/y"
+    settings = loading.report_settings(path)
+    assert settings is not None
+    assert (settings.general.hostname, settings.work_folder) == ("srv-test", system.work)
+    assert settings.general.message_config_command == "http://x/y"
     path.write_text(json.dumps({**json.loads(path.read_text()), "INCLUDE": "missing.json"}))
-    assert loading.report_settings(path) == known
+    assert loading.report_settings(path) == settings
 
 
 def test_an_address_that_others_could_have_written_is_not_used(system: System) -> None:

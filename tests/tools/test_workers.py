@@ -40,21 +40,21 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def _run(jobs: list[Job], perform: Callable[[Job], None]) -> tuple[list[str], dict[str, str]]:
     """Return the names of the jobs that were done, and why the others were lost."""
     done: list[str] = []
-    lost: dict[str, str] = {}
+    failures: dict[str, str] = {}
 
     def work(job: Job) -> None:
         try:
             job.count(0)
             perform(job)
         except BackupError as error:
-            lost[job.item.name] = str(error)
+            failures[job.item.name] = str(error)
         else:
             done.append(job.item.name)
 
-    Workers(work, lambda job, error: lost.update({job.item.name: str(error)})).run(
+    Workers(work, lambda job, error: failures.update({job.item.name: str(error)})).run(
         jobs, 1, lambda: None
     )
-    return done, lost
+    return done, failures
 
 
 @pytest.mark.fault("one item of a source moves no data any more", "it fails, the others are stored")
@@ -65,9 +65,9 @@ def test_a_stall_ends_its_item_alone() -> None:
         if job.item.name == "b":
             _HUNG.wait()
 
-    done, lost = _run([_job(source, name) for name in "abc"], perform)
+    done, failures = _run([_job(source, name) for name in "abc"], perform)
     assert done == ["a", "c"]
-    assert lost == {"b": "no data for 0.05 s (STALL_TIMEOUT)"}
+    assert failures == {"b": "no data for 0.05 s (STALL_TIMEOUT)"}
 
 
 @pytest.mark.fault(
@@ -82,10 +82,10 @@ def test_a_limit_of_the_section_ends_the_wait_of_a_thread(bound: str) -> None:
         if job.source is slow:
             _HUNG.wait()
 
-    done, lost = _run([_job(slow, "a"), _job(slow, "b"), _job(other, "c")], perform)
+    done, failures = _run([_job(slow, "a"), _job(slow, "b"), _job(other, "c")], perform)
     assert done == ["c"]
-    assert set(lost) == {"a", "b"}
-    assert ("TIMEOUT of 0.05 s" if bound == "timeout" else "MAX_RUNTIME") in lost["b"]
+    assert set(failures) == {"a", "b"}
+    assert ("TIMEOUT of 0.05 s" if bound == "timeout" else "MAX_RUNTIME") in failures["b"]
 
 
 def test_a_job_has_one_result() -> None:

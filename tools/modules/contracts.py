@@ -39,7 +39,7 @@ class Server:
     database:    another name for what is restored; "" for the old one
     overwrite:   into a database that is not empty
     until:       how far logs are played after the dump; "" for not at all
-    tablespaces: tables into those that they were in (PostgreSQL)
+    tablespaces: tables into those that they were in; MySQL: into their DATA DIRECTORY
     following:   where these logs are found, oldest first
     options:     Options of the section that made the dump; None where the config has none
     """
