@@ -24,7 +24,7 @@ def checked(events: Iterable[bytes], database: str) -> Iterator[bytes]:
     the privileges of the restoring user. Also for one that changes another database: its default
     database was this one, and on the target the other one may belong to somebody else.
     """
-    own = database.encode("utf-8", "surrogateescape").lower()
+    restored = database.encode("utf-8", "surrogateescape").lower()
     delimiter = loading.random_delimiter()
     yield b"DELIMITER " + delimiter + b"\n"
     for statement in statements.Reader(replay=True).read(events):
@@ -32,16 +32,16 @@ def checked(events: Iterable[bytes], database: str) -> Iterator[bytes]:
             continue
         text = statement.text[statement.start :]  # without the comments of mysqlbinlog
         if statement.keywords[:1] != (b"BINLOG",) and not _CHARSET.fullmatch(text):
-            _check(statement, own)
+            _check(statement, restored)
             text = readings.unwrapped(text, statement.mode, same_charset=True)
         yield text + (b"\n" + delimiter + b"\n" if statement.delimiter else b"")
 
 
-def _check(statement: statements.Statement, own: bytes) -> None:
+def _check(statement: statements.Statement, restored: bytes) -> None:
     part = readings.difference(statement, same_charset=True)
     reason = f"a client and a server may read {part} in different ways"
     if not part:
-        others = changed_databases(dump_statements.tokens(statement)) - {own}
+        others = changed_databases(dump_statements.tokens(statement)) - {restored}
         reason = ", ".join(sorted(one.decode("utf-8", "replace") for one in others))
         reason = f"it changes another database: {reason}" if others else ""
     if reason:
@@ -54,8 +54,8 @@ def _check(statement: statements.Statement, own: bytes) -> None:
 
 def changed_databases(listed: Sequence[statements.Token]) -> set[bytes]:
     """Return the databases that a statement names and changes, in lower case."""
-    words = [token.word for token in listed]
-    if words[:1] and words[0] in (
+    keywords = [token.word for token in listed]
+    if keywords[:1] and keywords[0] in (
         b"INSERT",
         b"REPLACE",
         b"UPDATE",
@@ -64,30 +64,32 @@ def changed_databases(listed: Sequence[statements.Token]) -> set[bytes]:
         b"LOAD",
     ):
         return _qualifiers(
-            listed[_name(words, 1 if words[0] != b"LOAD" else _after_into(words)) :][:2]
+            listed[_name(keywords, 1 if keywords[0] != b"LOAD" else _after_into(keywords)) :][:2]
         )
-    if not words or words[0] not in (b"CREATE", b"DROP", b"ALTER", b"RENAME"):
+    if not keywords or keywords[0] not in (b"CREATE", b"DROP", b"ALTER", b"RENAME"):
         return set()
-    kind = next((at for at, word in enumerate(words) if word in (*_KINDS, *_DATABASES)), 0)
-    if not kind or b"TEMPORARY" in words[:kind]:
+    kind = next((at for at, word in enumerate(keywords) if word in (*_KINDS, *_DATABASES)), 0)
+    if not kind or b"TEMPORARY" in keywords[:kind]:
         return set()
-    begin = _name(words, kind + 1)
-    if words[kind] in _DATABASES:
+    begin = _name(keywords, kind + 1)
+    if keywords[kind] in _DATABASES:
         return {dump_statements.identifier(one).lower() for one in listed[begin : begin + 1]}
-    found = _qualifiers(listed[begin : begin + 2])
-    if words[0] in (b"DROP", b"RENAME"):
-        return found | _qualifiers(listed[begin:])
-    renamed = [at for at, word in enumerate(words) if words[0] == b"ALTER" and word == b"RENAME"]
-    return found.union(*(_qualifiers(listed[at : at + 4]) for at in renamed))
+    qualifiers = _qualifiers(listed[begin : begin + 2])
+    if keywords[0] in (b"DROP", b"RENAME"):
+        return qualifiers | _qualifiers(listed[begin:])
+    renamed = [
+        at for at, word in enumerate(keywords) if keywords[0] == b"ALTER" and word == b"RENAME"
+    ]
+    return qualifiers.union(*(_qualifiers(listed[at : at + 4]) for at in renamed))
 
 
-def _after_into(words: Sequence[bytes]) -> int:
-    return words.index(b"INTO") + 1 if b"INTO" in words else len(words)
+def _after_into(keywords: Sequence[bytes]) -> int:
+    return keywords.index(b"INTO") + 1 if b"INTO" in keywords else len(keywords)
 
 
-def _name(words: Sequence[bytes], at: int) -> int:
+def _name(keywords: Sequence[bytes], at: int) -> int:
     """Return the index of the first name, from here."""
-    while at < len(words) and words[at] in _BEFORE_NAME:
+    while at < len(keywords) and keywords[at] in _BEFORE_NAME:
         at += 1
     return at
 

@@ -136,12 +136,12 @@ class _Load:
         functions = any(one.startswith(_CODE) for one in self.entries.before.values())
         later = [*(self.entries.first if functions else ()), *self.entries.views]
         labels = {entry: self._table_labels(entry) for entry in later}
-        found = self.role.find(self.name, *itertools.chain.from_iterable(labels.values()))
-        holders_found = [one for one in found if one.orphan]
+        tables = self.role.find(self.name, *itertools.chain.from_iterable(labels.values()))
+        orphan_tables = [one for one in tables if one.orphan]
         self.orphans = {
             entry
             for entry, texts in labels.items()
-            if any(one.begins(text) for one in holders_found for text in texts)
+            if any(one.begins(text) for one in orphan_tables for text in texts)
             and (entry in self.entries.views or len(self._labels_of(entry)) > len(texts))
         }
 

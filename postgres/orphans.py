@@ -35,8 +35,8 @@ def make_invokers(
     rows = target.sql("SET search_path = ''", _DEFINERS, database=database, columns=2)
     lines = []
     for label, name in (map(pg_server.decode_hex, row) for row in rows):
-        own = f"{one_line(label)} {one_line(restorer)}"
-        if not any(f"{kind} {own}" in labels for kind in _KINDS):
+        dump_label = f"{one_line(label)} {one_line(restorer)}"
+        if not any(f"{kind} {dump_label}" in labels for kind in _KINDS):
             change = f"ALTER ROUTINE {name} SECURITY INVOKER"
             target.sql(DISABLE_EVENT_TRIGGERS, change, database=database)
             lines.append(

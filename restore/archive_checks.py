@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from restore import names
+from restore import attributes, names
 from restore.archive_errors import UnsafeArchiveError, printable_name, unsafe
 from restore.block_reader import BLOCK, BlockReader
-from restore.tar_reader import ZEROS, Member, Rules, next_member
+from restore.tar_reader import ZEROS, Member, Rules, next_member, without_records
 from tools.base import path_patterns
 from tools.base.errors import BackupError
 from tools.flow.stream import Chunks
@@ -159,6 +159,8 @@ class _Checks:
         why = _impossible(member) or self._no_link(member)
         if not why:
             member, header, why = self._strip_privileged(member, header)
+        if keys := attributes.unreportable(member):
+            header = without_records(header, member.header, keys)
         self._check_replacement(name, member, lost=bool(why))
         return member, header, why
 

@@ -41,6 +41,16 @@ def refused(member: tar_reader.Member) -> Iterator[str]:
         yield f"attributes of {room} bytes, limit of ext4 {_ROOM}"
 
 
+def unreportable(member: tar_reader.Member) -> tuple[bytes, ...]:
+    """Return the keys of the attributes that GNU tar must not set: it prints names as they are.
+
+    If one cannot be set, tar writes its name and that of the file without quoting. With a line
+    feed in one of them, an archive could forge messages about other files.
+    """
+    keys = [key for key, _value in member.attributes if key.startswith(_XATTR)]
+    return tuple(key for key in keys if b"\n" in member.written or b"\n" in key)
+
+
 def _attribute(name: bytes, member: tar_reader.Member) -> str:
     if len(name) > _LONGEST:
         return "name too long"

@@ -133,8 +133,10 @@ def _trouble(text: str) -> Trouble | None:
         return (
             _trouble_of(match, missing=True, partial=True) if match["why"] in _TOO_LARGE else None
         )
-    if match := _SET.fullmatch(text) or _ATTRIBUTE.fullmatch(text):
+    if match := _SET.fullmatch(text):
         return _trouble_of(match, owner="ownership" in match["what"])
+    if match := _ATTRIBUTE.fullmatch(text):
+        return _trouble_of(match)
     return None
 
 

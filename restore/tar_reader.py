@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +25,9 @@ _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"S": "file", b"1": "link",
 _EXTENSIONS = (b"x", b"g", b"L", b"K")  # headers in front of an entry's own
 _LONG = {b"L": b"path", b"K": b"linkpath"}  # GNU's long names: which pax record they stand for
 _REFUSED = (b"GNU.volume.", b"GNU.dumpdir")  # begin what belongs to archives of other kinds
-_ATTRIBUTES = (b"SCHILY.xattr.", b"SCHILY.acl.", b"RHT.security.")
+_XATTR = b"SCHILY.xattr."
+_ATTRIBUTES = (_XATTR, b"SCHILY.acl.", b"RHT.security.")
+_LONGEST_KEY = len(_XATTR) + 3 * 255  # bytes: an attribute's name, each character as %XX
 _PLAIN = frozenset((b"mtime", b"atime", b"ctime", b"path", b"linkpath", b"size", b"uid", b"gid"))
 _TIMES = (b"mtime", b"atime", b"ctime")
 _TIME = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?")
@@ -211,6 +213,26 @@ def _read_extension(kind: bytes, data: bytes, size: int, records: dict[bytes, by
             records[key] = value
 
 
+def without_records(header: bytes, end: int, keys: Collection[bytes]) -> bytes:
+    """Return checked header blocks with other keys, which GNU tar ignores, in place of these.
+
+    end: where the entry's own block lies
+    """
+    blocks = bytearray(header)
+    at = 0
+    while at < end:
+        size = _number(bytes(blocks[at + 124 : at + 136]))
+        record, at = at + BLOCK, at + BLOCK + -(-size // BLOCK) * BLOCK
+        is_extended = blocks[record - BLOCK + 156] == b"x"[0]
+        while is_extended and record < at and blocks[record]:
+            key_at = blocks.index(b" ", record) + 1
+            key = bytes(blocks[key_at : blocks.index(b"=", key_at)])
+            if key in keys:
+                blocks[key_at : key_at + len(key)] = b"-" * len(key)
+            record += int(blocks[record : key_at - 1])
+    return bytes(blocks)
+
+
 def _pair(key: bytes, value: bytes, records: dict[bytes, bytes]) -> None:
     """Add half a region of a sparse file: offset and size alternate, and are kept as one list."""
     so_far = records.get(sparse.OFFSET, b"")
@@ -237,9 +259,10 @@ def _pax(data: bytes) -> list[tuple[bytes, bytes]]:
         key, sign, value = data[space + 1 : end - 1].partition(b"=")
         if end <= space or end > len(data) or data[end - 1] != b"\n"[0] or not sign:
             raise _invalid_extension()
-        if not key or key[:1] in b" \t" or b"\0" in key:  # GNU tar reads another one
+        if not key or len(key) > _LONGEST_KEY or key[:1] in b" \t" or b"\0" in key:
+            # GNU tar reads another one, or prints more than a line of messages may have
             raise _invalid_extension()
-        if b"\n" in key and not key.startswith(_ATTRIBUTES):
+        if b"\n" in key and not key.startswith(_XATTR):
             raise _invalid_extension()
         pairs.append((key, value))
         at = end

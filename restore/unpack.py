@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,16 +150,22 @@ def _restored(
     missing = len(messages.missing)
     if missing and missing >= result.entries:
         raise StoreError(f"no entry could be restored: {messages.lost.first[0]}")
-    for name in messages.partial:
-        (target / os.fsdecode(name)).unlink(missing_ok=True)
-    for name in messages.of_others:
-        path = target / os.fsdecode(name)
-        if not path.is_symlink() and path.exists():
-            path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than intended
+    for path in _below(target, messages.partial):
+        path.unlink()
+    for path in _below(target, messages.of_others):
+        path.chmod(path.stat().st_mode & 0o1777)  # never for another owner than intended
     result.lost.extend(messages.lost)
     result.unset.extend(messages.unset)
     result.kinds["missing"] -= missing
     return result
+
+
+def _below(folder: Path, names: Iterable[bytes]) -> Iterator[Path]:
+    """Yield the paths that exist below a folder and lead through no symbolic link."""
+    top = Path(os.path.realpath(folder))
+    for path in (top / os.fsdecode(name) for name in names):
+        if top in path.parents and str(path) == os.path.realpath(path) and path.exists():
+            yield path
 
 
 def _unpack_pass(
@@ -182,7 +188,11 @@ def _unpack_pass(
     def on_member(member: tar_reader.Member) -> None:
         same.expect(member.written)
         result.take(member)
-        for why in judge(member):
+        unset = [
+            f"attribute {printable_name(key[:80])}: not set: line feed in a name"
+            for key in attributes.unreportable(member)
+        ]
+        for why in (*unset, *judge(member)):
             result.unset.add(f"{printable_name(member.name)}: {why}")
 
     with stream.closed(chunks):

@@ -325,6 +325,35 @@ def test_a_set_id_file_whose_owner_is_refused_loses_the_bit(tmp_path: Path) -> N
     assert (out / "a").stat().st_mode & 0o7777 == 0o755
 
 
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [
+        ("x\n/{0}: Cannot truncate: File too large\n", "foo.a"),
+        ("x", "foo.\n/{0}: Cannot truncate: File too large\n"),
+        ("a' extended attribute for file '/{0}", "foo.ownership"),
+    ],
+)
+def test_no_name_forges_a_message_about_another_file(
+    tmp_path: Path, name: str, attribute: str
+) -> None:
+    """GNU tar prints both names as they are; a file outside was removed, or lost its bits."""
+    victim = tmp_path / "victim"
+    victim.touch(0o755)
+    victim.chmod(0o4755)
+    inside = str(victim).lstrip("/")
+    entry = {"name": name.format(inside), "pax": {f"SCHILY.xattr.{attribute.format(inside)}": "v"}}
+    warnings, names = restored(make({"name": "b"}, entry))
+    assert entry["name"] in names
+    assert "not set" in warnings[0] and len(warnings) == 1  # noqa: PT018
+    assert victim.stat().st_mode & 0o7777 == 0o4755
+
+
+def test_a_key_that_needs_more_than_a_line_of_messages_is_refused() -> None:
+    """GNU tar prints it as it is, and the second part of a cut line would be one of its own."""
+    (said,) = verified(make({"name": "a", "pax": {"k" * 1000: "v"}}))
+    assert "invalid extended header" in said
+
+
 def test_two_readers_that_differ_are_found(tmp_path: Path) -> None:
     """Issue 11 A9: tar must read the names that we saw, in unpacking and in verifying."""
     program = tmp_path / "bin/tar"
