@@ -270,6 +270,8 @@ def test_forged_runs_do_not_hide_the_numbers(signing: Signing) -> None:
     newest = History(signing.catalog).newest_complete()
     assert newest is not None
     assert newest.run_id == "20260103_030000"
+    unread = dict(History(signing.catalog).unread(set()))
+    assert unread["20260101_030000"] is not None
 
 
 @pytest.mark.fault("hundreds of forged statements about signers", "the true one is found")
