@@ -100,8 +100,8 @@ def _bucket(kind: str) -> Target:
         old, new = _opened(server, bucket), _opened(server, bucket, **keys)
 
         def put(file: File) -> None:
-            place = new if file.moment > begin else old
-            store.store_object(place, file.name, [file.content])
+            target = new if file.moment > begin else old
+            store.store_object(target, file.name, [file.content])
 
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(put, files))
@@ -110,5 +110,10 @@ def _bucket(kind: str) -> Target:
 
 
 def _opened(server: S3Server, bucket: str, **keys: object) -> Store:
-    given = {"hostname": "srv", "bucket_name": bucket, "endpoint_url": server.endpoint, **keys}
-    return s3_store.open_store(S3Options(**given))  # type: ignore[arg-type]
+    keys_of_store = {
+        "hostname": "srv",
+        "bucket_name": bucket,
+        "endpoint_url": server.endpoint,
+        **keys,
+    }
+    return s3_store.open_store(S3Options(**keys_of_store))  # type: ignore[arg-type]

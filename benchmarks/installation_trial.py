@@ -50,24 +50,24 @@ class Trial:
 
     def shell(self, script: str, *, user: str = "", folder: str = "/", code: int = 0) -> str:
         """Run lines of a shell as a user; return what they printed."""
-        words = ["bash", "-euc", f"cd {folder}\n{script}"]
+        command = ["bash", "-euc", f"cd {folder}\n{script}"]
         who = user or "root"
         if who != "root":
-            words = ["runuser", "-u", who, "--", "env", f"HOME={self.home}", *words]
-        done = self.system.run(*words, code=None)
+            command = ["runuser", "-u", who, "--", "env", f"HOME={self.home}", *command]
+        done = self.system.run(*command, code=None)
         if done.returncode != code:
             raise BackupError(f"{script}: exit code {done.returncode}", done.stdout + done.stderr)
         return done.stdout + done.stderr
 
     def quick_start(self) -> None:
-        """The two commands of the README."""
+        """Run the two commands of the README."""
         (script,) = fences("README.md", "## Install")
         script = script.replace("ADDRESS", REPOSITORY).replace("setup.py", self.setup)
         print(self.shell(script, user=self.user, folder=self.home))
 
     @property
     def setup(self) -> str:
-        """The words of the command line that start setup.py."""
+        """Return the beginning of the command line that starts setup.py."""
         return f"setup.py {self.options}".rstrip()
 
     def prepare_user(self) -> None:
@@ -80,7 +80,7 @@ class Trial:
             )
 
     def edit(self) -> None:
-        """The one edit, with a check before and after, and the commands of the first backup."""
+        """Make the one edit, check before and after it, and make the first backup."""
         run = f"python3 {CODE}/backup.py -r -c {CONF}"
         text = self.shell(f"runuser -u ncbackup -- {run}", code=2)
         must("LOCAL_BACKUP: is still that of the template" in text, text)
@@ -97,7 +97,7 @@ class Trial:
         self.shell(f"printf %s {shlex.quote(text)} > {CONF}")
 
     def runs(self) -> list[str]:
-        """The runs in the store."""
+        """Return the runs in the store."""
         names = self.shell(f"ls {DISK}/*/ 2>/dev/null || :").splitlines()
         return sorted(name.partition(".")[0] for name in names if name.endswith(".manifest.json"))
 
@@ -112,7 +112,7 @@ class Trial:
         return new[0]
 
     def restore(self) -> None:
-        """The README's commands with the config, as root; then a comparison of /etc."""
+        """Run the README's commands with the config, as root; then compare /etc."""
         script = fences("README.md", "## Restore")[0].replace("\\\n", " ")
         lines = [line for line in script.splitlines() if "/etc/nginx" not in line]
         self.shell(f"rm -rf {RESTORED}")
@@ -150,7 +150,7 @@ class Trial:
         )
 
     def run_once(self) -> None:
-        """A run as the user of the backup must be good."""
+        """Run once as the user of the backup: it must be good."""
         command = f"cd / && python3 {CODE}/backup.py -r -c {CONF}"
         print(self.shell(f"runuser -u ncbackup -- bash -c '{command}'"))
 
@@ -172,7 +172,7 @@ def must(condition: object, problem: str) -> None:
 
 
 def fences(page: str, heading: str) -> list[str]:
-    """The shell commands below a heading of a page, one text for each block."""
+    """Return the shell commands below a heading of a page, one text for each block."""
     text = (project.ROOT / page).read_text(encoding="utf-8")
     _, _, section = text.partition(f"\n{heading}\n")
     section = re.split(r"^#", section.replace("```sh\n#", "```sh\n "), maxsplit=1, flags=re.M)[0]

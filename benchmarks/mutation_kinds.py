@@ -42,42 +42,44 @@ def _manifest(objects: Objects, rng: random.Random) -> tuple[str, Any]:
     """Return a manifest's name, and its value; None where it is none any more."""
     name = manifest_of(rng.choice(RUNS))
     try:
-        given = json.loads(objects[name])
+        document = json.loads(objects[name])
     except (KeyError, ValueError, RecursionError):
-        given = None
-    return name, given if isinstance(given, dict) and isinstance(given.get("items"), list) else None
+        document = None
+    return name, document if isinstance(document, dict) and isinstance(
+        document.get("items"), list
+    ) else None
 
 
-def _write(objects: Objects, name: str, given: Any) -> None:  # noqa: ANN401  (any JSON value)
-    objects[name] = json.dumps(given).encode()
+def _write(objects: Objects, name: str, document: Any) -> None:  # noqa: ANN401  (any JSON value)
+    objects[name] = json.dumps(document).encode()
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401  (any JSON value)
     """Return every container and key of a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value))
-    found: list[tuple[Any, Any]] = []
+    pairs: list[tuple[Any, Any]] = []
     for key in keys:
-        found.append((value, key))
+        pairs.append((value, key))
         if isinstance(value[key], dict | list):
-            found += _places(value[key])
-    return found
+            pairs += _places(value[key])
+    return pairs
 
 
 def _edited(
     edit: Callable[[Any, random.Random], None], objects: Objects, rng: random.Random
 ) -> None:
-    name, given = _manifest(objects, rng)
-    if given is not None:
-        edit(given, rng)
-        _write(objects, name, given)
+    name, document = _manifest(objects, rng)
+    if document is not None:
+        edit(document, rng)
+        _write(objects, name, document)
 
 
 def value_replaced(objects: Objects, rng: random.Random) -> None:
     """Put any value in the place of another."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        place, key = rng.choice(_places(given))
-        place[key] = rng.choice(_VALUES)
+    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_places(document))
+        container[key] = rng.choice(_VALUES)
 
     _edited(edit, objects, rng)
 
@@ -85,11 +87,11 @@ def value_replaced(objects: Objects, rng: random.Random) -> None:
 def item_value_replaced(objects: Objects, rng: random.Random) -> None:
     """Put any value into one field of an item, or of a part."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        items = [one for one in given["items"] if isinstance(one, dict) and one]
+    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
+        items = [one for one in document["items"] if isinstance(one, dict) and one]
         if items:
-            place, key = rng.choice(_places(rng.choice(items)))
-            place[key] = rng.choice(_VALUES)
+            container, key = rng.choice(_places(rng.choice(items)))
+            container[key] = rng.choice(_VALUES)
 
     _edited(edit, objects, rng)
 
@@ -97,12 +99,12 @@ def item_value_replaced(objects: Objects, rng: random.Random) -> None:
 def key_changed(objects: Objects, rng: random.Random) -> None:
     """Remove an entry, or repeat one of a list."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        place, key = rng.choice(_places(given))
-        if isinstance(place, list) and rng.random() < 0.5:  # noqa: PLR2004
-            place.append(json.loads(json.dumps(place[key])))
+    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_places(document))
+        if isinstance(container, list) and rng.random() < 0.5:  # noqa: PLR2004
+            container.append(json.loads(json.dumps(container[key])))
         else:
-            del place[key]
+            del container[key]
 
     _edited(edit, objects, rng)
 
@@ -110,14 +112,14 @@ def key_changed(objects: Objects, rng: random.Random) -> None:
 def value_nudged(objects: Objects, rng: random.Random) -> None:
     """Change a number by one, or one character of a text."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        place, key = rng.choice(_places(given))
-        old = place[key]
+    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_places(document))
+        old = container[key]
         if type(old) is int:
-            place[key] = old + rng.choice((-1, 1))
+            container[key] = old + rng.choice((-1, 1))
         elif isinstance(old, str) and old:
             at = rng.randrange(len(old))
-            place[key] = old[:at] + rng.choice("0123456789abcdefZ./\0\x1b") + old[at + 1 :]
+            container[key] = old[:at] + rng.choice("0123456789abcdefZ./\0\x1b") + old[at + 1 :]
 
     _edited(edit, objects, rng)
 
@@ -129,7 +131,7 @@ def values_swapped(objects: Objects, rng: random.Random) -> None:
         return
     if one == other:
         second = first
-    items = [rng.choice(given["items"] or [None]) for given in (first, second)]
+    items = [rng.choice(document["items"] or [None]) for document in (first, second)]
     if not all(isinstance(item, dict) for item in items):
         return
     keys = ("parts", "name", "section", "kind", "sha256", "size", "stages", "facts", "ending")

@@ -72,17 +72,17 @@ def _run(folder: Path, kind: str, cuts: Sequence[Cut], say: Callable[[str], None
     proxy = Proxy(sshd().ports[kind], *cuts)
     session = Session(dataclasses.replace(sshd().server(kind), port=proxy.port))
     inner = SshStore(session, str(folder / "store"), retries=Retries(0, say))
-    made = Retrying(inner, Retries(0, lambda _line: None))
+    target = Retrying(inner, Retries(0, lambda _line: None))
     content = os.urandom(_SIZE)
     for name in ("srv/1", "srv/2", "srv/3"):
         try:
-            store.store_object(made, name, _chunks(content))
-            if b"".join(made.get(name)) != content:
+            store.store_object(target, name, _chunks(content))
+            if b"".join(target.get(name)) != content:
                 yield f"{name}: other bytes are read"
         except BackupError as error:
             yield f"{name}: {error}"
-    made.remove([entry.name for entry in made.unfinished("srv")])
-    left = list(made.unfinished("srv"))
+    target.remove([entry.name for entry in target.unfinished("srv")])
+    left = list(target.unfinished("srv"))
     if left:
         yield f"left: {left}"
     session.close()

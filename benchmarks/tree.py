@@ -6,13 +6,13 @@ import random
 import tempfile
 from pathlib import Path
 
-_WORDS = 4000
+_VOCABULARY = 4000
 _SHARES = (("text", 0.6), ("binary", 0.25), ("random", 0.15))  # of the bytes
 _PER_FOLDER = 200
 
 
 def make(megabytes: int, files: int) -> Path:
-    """A folder of so many MB in so many files; made in the temporary folder where missing."""
+    """Return a folder of so many MB in so many files, made in the temporary folder if missing."""
     top = Path(tempfile.gettempdir()) / f"nc-backup-benchmark-{megabytes}-{files}"
     done = top / "done"
     if done.exists():
@@ -47,8 +47,10 @@ def _sizes(chance: random.Random, total: int, files: int) -> list[int]:
 
 
 def _text(chance: random.Random) -> bytes:
-    words = ["".join(chance.choices("etaoinshrdlu", k=chance.randint(2, 9))) for _ in range(_WORDS)]
-    return " ".join(chance.choices(words, k=1 << 20)).encode()
+    vocabulary = [
+        "".join(chance.choices("etaoinshrdlu", k=chance.randint(2, 9))) for _ in range(_VOCABULARY)
+    ]
+    return " ".join(chance.choices(vocabulary, k=1 << 20)).encode()
 
 
 def _binary(chance: random.Random) -> bytes:
