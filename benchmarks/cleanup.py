@@ -63,13 +63,13 @@ def item(run: str, number: int, base: str | None) -> StoredItem:
 def files(moment: datetime, items: Sequence[StoredItem], key: WriterKey) -> Iterator[File]:
     """Yield the files of one run."""
     run = run_id(moment)
-    run_manifest = Manifest(HOST, run, "", "", "streamed", "ok", tuple(items), config_id="a")
+    record = Manifest(HOST, run, "", "", "streamed", "ok", tuple(items), config_id="a")
     name = manifest.name_of(run)
-    content = run_manifest.to_json()
+    content = record.to_json()
     contents = {name: content, name + trust.ENDING: key.sign(content), run + manifest.RECOVERY: b""}
     contents |= {part.name: _CONTENT for one in items for part in one.parts}
-    for object_name, data in contents.items():
-        yield File(f"{HOST}/{object_name}", data, moment)
+    for file, data in contents.items():
+        yield File(f"{HOST}/{file}", data, moment)
 
 
 def runs(number_of_runs: int, items: int, hours: float, key: WriterKey) -> Iterator[File]:
@@ -80,8 +80,10 @@ def runs(number_of_runs: int, items: int, hours: float, key: WriterKey) -> Itera
         moment = now - timedelta(hours=hours * (number_of_runs - number - 1))
         base = before if number % _CHAIN else None
         before = run_id(moment)
-        run_items = [item(before, one, base if one == 1 else None) for one in range(1, items + 1)]
-        yield from files(moment, run_items, key)
+        stored_items = [
+            item(before, one, base if one == 1 else None) for one in range(1, items + 1)
+        ]
+        yield from files(moment, stored_items, key)
 
 
 def check(catalog: Catalog) -> int:

@@ -74,13 +74,13 @@ def _mysql(server: MariaDB, **more: str) -> dict[str, Any]:
 
 
 def _filled(server: MariaDB, name: str, megabytes: int) -> None:
-    """Fill a database with so many MB."""
+    """Create a database of so many MB."""
     server.sql(f"CREATE DATABASE {name}")
     server.sql(_MARIADB.format(megabytes * _MB), name)
 
 
 def mariadb(folder: Path, size: int, runs: int, only: str) -> None:
-    """Measure one large database, four at once, and many small ones."""
+    """Measure one large database, four at once, many small ones."""
     server = MariaDB()
     try:
         bench = Databases(folder, folder, runs)
@@ -106,17 +106,17 @@ def mariadb(folder: Path, size: int, runs: int, only: str) -> None:
 
 
 def parallel(bench: Databases, server: MariaDB) -> None:
-    """PARALLEL 1 against 2, in turn."""
+    """Measure PARALLEL 1 against 2, in turn."""
     measured: tuple[list[staged.Measured], list[staged.Measured]] = ([], [])
     for _ in range(bench.runs):
-        for number, wanted in enumerate(("1", "2")):
-            bench.section("MYSQL", _mysql(server), PARALLEL=wanted)
+        for number, processes in enumerate(("1", "2")):
+            bench.section("MYSQL", _mysql(server), PARALLEL=processes)
             measured[number].append(staged.measure(bench.run(), 1, bench.clear))
     shown("MariaDB, four databases, PARALLEL 1 / PARALLEL 2", *measured)
 
 
 def small(bench: Databases, server: MariaDB, dump: str) -> None:
-    """Measure what a database costs beside its dump program."""
+    """Measure what a database costs besides its dump program."""
     for number in range(_SMALL):
         server.sql(f"CREATE DATABASE s{number}; CREATE TABLE s{number}.t (i INT)")
     bench.section("MYSQL", _mysql(server))

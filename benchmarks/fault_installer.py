@@ -82,9 +82,9 @@ def main(argv: Sequence[str]) -> int:
     """Run setup.py; return its exit code."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("clone", metavar="CLONE", type=Path)
-    parser.add_argument("words", metavar="VERB ...", nargs=argparse.REMAINDER)
+    parser.add_argument("arguments", metavar="VERB ...", nargs=argparse.REMAINDER)
     options = parser.parse_args(argv)
-    if "--prefix" not in options.words:
+    if "--prefix" not in options.arguments:
         parser.error("--prefix is missing: this must never change the machine itself")
     first, *others = (folders.steps, configuration.steps, keys.steps)
     table = (owned(first), releases.steps, *map(owned, others), schedule.steps)
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     )
     for module, name, stand_in in stand_ins:
         setattr(module, name, stand_in)
-    return commands.main(options.words)
+    return commands.main(options.arguments)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Lab:
     """
 
     def __init__(self, folder: Path, flow: Flow[Any]) -> None:
-        """folder: empty, of this lab alone."""
+        """Build the lab in an empty folder of its own."""
         self.flow = flow
         self.folder = folder
         self.live, self.pristine = folder / "live", folder / "pristine"
@@ -67,7 +67,7 @@ class Lab:
         module = imports.module(name)
         return self.forked(lambda: int(module.main(arguments)), f"{name} {' '.join(arguments)}")
 
-    def forked(self, work: Callable[[], int], name: str) -> int:
+    def forked(self, work: Callable[[], int], title: str) -> int:
         """Do work in a process of its own; return its exit code. Raises TimeoutError."""
         sys.stdout.flush()
         process = os.fork()
@@ -75,13 +75,13 @@ class Lab:
             _child(self.folder / "output", work)
         until = time.monotonic() + LIMIT
         while time.monotonic() < until:
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
+            finished, status = os.waitpid(process, os.WNOHANG)
+            if finished:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.01)
         os.kill(process, 9)
         os.waitpid(process, 0)
-        raise TimeoutError(name)
+        raise TimeoutError(title)
 
 
 L = TypeVar("L", bound=Lab)
@@ -96,7 +96,7 @@ class BackupLab(Lab):
     """A config, a source, and a store that holds a run of an older state of the source."""
 
     def __init__(self, folder: Path, flow: Flow[Any]) -> None:
-        """folder: empty, of this lab alone."""
+        """Build the lab in an empty folder of its own."""
         live = folder / "live"
         self.source, self.store = live / "source", live / "store"
         self.conf, self.key, self.out = (live / name for name in ("conf.json", "key", "out"))

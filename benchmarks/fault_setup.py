@@ -118,14 +118,14 @@ class SetupLab(Lab):
 
     def differences(self) -> Iterator[str]:
         """Yield the paths that are not as after the command without a fault."""
-        files = state(self.root)
-        for path in sorted({*files, *self.expected}):
-            if path not in files:
+        entries = state(self.root)
+        for path in sorted({*entries, *self.expected}):
+            if path not in entries:
                 yield f"{path} is missing"
             elif path not in self.expected:
                 yield f"{path} is there"
-            elif files[path] != self.expected[path]:
-                yield f"{path} is {files[path]!r:.200}, not {self.expected[path]!r:.200}"
+            elif entries[path] != self.expected[path]:
+                yield f"{path} is {entries[path]!r:.200}, not {self.expected[path]!r:.200}"
         yield from self.wrong_keys()
 
     def wrong_keys(self) -> Iterator[str]:
@@ -170,14 +170,14 @@ def state(root: Path) -> Mapping[str, object]:
 
     Compiled files are left out: they may be there, or not.
     """
-    files: dict[str, object] = {}
+    entries: dict[str, object] = {}
     for entry in filesystem_handling.entries_below(root):
         path = Path(entry.path)
         name = _TIME.sub("", str(path.relative_to(root)))
         if "__pycache__" in name:
             continue
-        files[f"{name} (twice)" if name in files else name] = _state(path)
-    return files
+        entries[f"{name} (twice)" if name in entries else name] = _state(path)
+    return entries
 
 
 def _state(path: Path) -> object:

@@ -32,7 +32,7 @@ class CleanupLab(BackupLab):
         _store_more(self, _RUNS - 1)
         runs = self.runs()
         assert self.call("cleanup.command", "-c", str(self.conf), "--pin", runs[0]) == 0  # noqa: S101
-        self.going = {*runs[1:-_KEPT], _CRASHED}
+        self.removable = {*runs[1:-_KEPT], _CRASHED}
         assert self.forked(self._crash, "a crashed run") == 0, self.text()  # noqa: S101
 
     def _crash(self) -> int:
@@ -52,13 +52,13 @@ class CleanupLab(BackupLab):
     def harmed(self) -> Iterator[str]:
         """Yield what has changed of the runs that stay."""
         for problem, run in _changes(self.pristine / "store", self.store):
-            if run not in self.going:
+            if run not in self.removable:
                 yield problem
 
-    def left(self) -> Iterator[str]:
+    def remaining(self) -> Iterator[str]:
         """Yield what had to go, and is still there."""
         for path in self.names():
-            if run_ids.run_in(path.name) in self.going or PART in path.name:
+            if run_ids.run_in(path.name) in self.removable or PART in path.name:
                 yield f"is still there: {path.name}"
 
     def half_gone(self) -> Iterator[str]:
@@ -148,10 +148,10 @@ def after_cleanup(lab: CleanupLab, outcome: Outcome) -> Iterator[str]:
     yield from lab.half_gone()
     # without /proc nobody can tell whether the crashed run has ended: then its files stay
     if outcome.code == 0 and not any("</proc/" in hit for hit in outcome.hits):
-        yield from (f"exit 0, and {problem}" for problem in lab.left())
+        yield from (f"exit 0, and {problem}" for problem in lab.remaining())
     if (code := lab.call("cleanup.command", *lab.arguments())) != 0:
         yield f"the next clean-up ends with {code}: {lab.text().strip()[-200:]}"
-    yield from (f"after the next clean-up {problem}" for problem in lab.left())
+    yield from (f"after the next clean-up {problem}" for problem in lab.remaining())
     yield from lab.harmed()
 
 

@@ -87,10 +87,10 @@ def faults(task: Task) -> list[Judged]:
 def _errors(lab: Lab, chance: random.Random) -> Iterator[tuple[str, Outcome]]:
     """Yield faults of system calls, each with the outcome of the command that had it."""
     command = lab.flow.command(lab)
-    calls = fault_calls.calls(command, lab.live)
+    traced = fault_calls.calls(command, lab.live)
     while True:
         lab.reset()
-        fault = fault_calls.choose(chance, calls)
+        fault = fault_calls.choose(chance, traced)
         yield str(fault), fault_calls.injected(command, fault, lab.live)
 
 
@@ -132,15 +132,15 @@ def tasks(
     names: Sequence[str], count: int, seed: int, folder: str, *, signals: bool = False
 ) -> list[Task]:
     """Return a count of faults, shared equally among flows, in short tasks."""
-    chosen: list[Task] = []
+    short_tasks: list[Task] = []
     for number, name in enumerate(names):
-        left = count // len(names) + (number < count % len(names))
-        while left:
-            some = min(left, _TASK)
-            chosen.append(Task(name, some, seed * 10_000 + len(chosen), signals, folder))
-            left -= some
-    random.Random(seed).shuffle(chosen)  # noqa: S311  (short and long ones mixed)
-    return chosen
+        remaining = count // len(names) + (number < count % len(names))
+        while remaining:
+            some = min(remaining, _TASK)
+            short_tasks.append(Task(name, some, seed * 10_000 + len(short_tasks), signals, folder))
+            remaining -= some
+    random.Random(seed).shuffle(short_tasks)  # noqa: S311  (short and long ones mixed)
+    return short_tasks
 
 
 def sweep(chosen: Sequence[Task], jobs: int) -> Iterator[Judged]:

@@ -67,7 +67,7 @@ class Trial:
 
     @property
     def setup(self) -> str:
-        """Return the beginning of the command line that starts setup.py."""
+        """Return the part of the command line that starts setup.py."""
         return f"setup.py {self.options}".rstrip()
 
     def prepare_user(self) -> None:
@@ -80,7 +80,7 @@ class Trial:
             )
 
     def edit(self) -> None:
-        """Make the one edit, check before and after it, and make the first backup."""
+        """Make the one edit, with a check before and after, and run the first backup."""
         run = f"python3 {CODE}/backup.py -r -c {CONF}"
         text = self.shell(f"runuser -u ncbackup -- {run}", code=2)
         must("LOCAL_BACKUP: is still that of the template" in text, text)
@@ -112,7 +112,7 @@ class Trial:
         return new[0]
 
     def restore(self) -> None:
-        """Run the README's commands with the config, as root; then compare /etc."""
+        """Run the README's commands with the config as root, then compare /etc."""
         script = fences("README.md", "## Restore")[0].replace("\\\n", " ")
         lines = [line for line in script.splitlines() if "/etc/nginx" not in line]
         self.shell(f"rm -rf {RESTORED}")
@@ -120,15 +120,15 @@ class Trial:
         inside = self.shell(f"ls -d {RESTORED}/*/etc").strip()
         listing = "find . -printf '%P %y %m %U %G %l\\n' | sort"
         one, two = (set(self.shell(listing, folder=top).splitlines()) for top in ("/etc", inside))
-        gone = {line.split()[0] for line in one ^ two}
+        differing = {line.split()[0] for line in one ^ two}
         expected = {f"nc-backup-py/{name}" for name in _PRIVATE}
-        must(gone == expected, str(sorted(gone ^ expected)[:10]))
+        must(differing == expected, str(sorted(differing ^ expected)[:10]))
         for secret in ("shadow", "gshadow", "sudoers"):
             self.shell(f"cmp /etc/{secret} {inside}/{secret}")
         print(f"restored: {len(two)} entries of /etc are equal, /etc/shadow among them")
 
     def upgrade_and_back(self) -> None:
-        """Another version by git pull; the run after each change must be good."""
+        """Install another version by git pull and go back; each run after it must be good."""
         first = self.shell(f"readlink {CODE}")
         self.publish("9.9.9")
         upgrade, rollback = fences("docs/install.md", "## Upgrade and rollback")
@@ -150,7 +150,7 @@ class Trial:
         )
 
     def run_once(self) -> None:
-        """Run once as the user of the backup: it must be good."""
+        """Run as the user of the backup; the run must be good."""
         command = f"cd / && python3 {CODE}/backup.py -r -c {CONF}"
         print(self.shell(f"runuser -u ncbackup -- bash -c '{command}'"))
 
@@ -159,8 +159,8 @@ class Trial:
         (script,) = fences("docs/install.md", "## Uninstall")
         print(self.shell(script, user=self.user))
         ours = "/etc/cron.d/nc-* /etc/systemd/system/nc-* /usr/local/libexec/nc-*"
-        left = self.shell(f"ls -d /var/lib/nc-backup* {ours} || :")
-        must("\n/" not in f"\n{left}", left)
+        leftovers = self.shell(f"ls -d /var/lib/nc-backup* {ours} || :")
+        must("\n/" not in f"\n{leftovers}", leftovers)
         self.shell(f"test -s {CONF} && test -s /etc/nc-backup-py/key_file.identity")
         must(self.runs(), "the backups are gone")
 

@@ -90,7 +90,7 @@ class Bench:
     """A config of a fileset and a local store, and the commands that are measured."""
 
     def __init__(self, source: Path, folder: Path, restored: Path) -> None:
-        """folder: of the store and all else that is written; restored: where restores go."""
+        """Use `folder` for the store and all else that is written, `restored` for restores."""
         self.source = source
         self.restored = restored
         self.folder = folder
@@ -128,10 +128,10 @@ class Bench:
         archive.unlink(missing_ok=True)
         return [*_TAR, f"--file={archive}", "--directory=/", self.source.relative_to("/")]
 
-    def restore(self, name: str, *further: str) -> list[str | Path]:
+    def restore(self, name: str, *more: str) -> list[str | Path]:
         """Return the command of a restore into a folder of this name."""
         goal = str(self.restored / name)
-        arguments = ["--restore", "latest", "--destination", goal, *further]
+        arguments = ["--restore", "latest", "--destination", goal, *more]
         return [sys.executable, ROOT / "restore/restore.py", "-c", self.conf, *arguments]
 
     def fresh(self) -> list[str | Path]:

@@ -84,7 +84,7 @@ class _Check:
             self.wrong.append(f"{name}: {traceback.format_exc()}")
 
     def lists(self) -> None:
-        """--list and --show."""
+        """Check --list and --show."""
         for as_json in (self._rng.random() < 0.5,):  # noqa: PLR2004
             out, errors = io.StringIO(), io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
@@ -111,7 +111,7 @@ class _Check:
             self.wrong.append(f"latest is {selected.newest.run_id}")
 
     def each_run(self) -> None:
-        """Every item of every run that is trusted."""
+        """Check every item of every run that is trusted."""
         for run_id in self._catalog.run_ids:
             try:
                 chosen = selection.select_run(self._catalog, Preference(), run_id)
@@ -161,13 +161,11 @@ class _Check:
 
     def _believed_item(self, run: StoredRun, item: StoredItem, content: bytes) -> Iterator[str]:
         """Yield what differs from the manifest's text, which is read anew for this."""
-        document = json.loads(self._objects[manifest_of(run.run_id)])
-        if (document["host"], document["run_id"]) != (HOST, run.run_id):
+        record = json.loads(self._objects[manifest_of(run.run_id)])
+        if (record["host"], record["run_id"]) != (HOST, run.run_id):
             yield "of another run or host"
         name = (item.section, item.name)
-        entries = [
-            one for one in document["items"] if (one.get("section"), one.get("name")) == name
-        ]
+        entries = [one for one in record["items"] if (one.get("section"), one.get("name")) == name]
         if len(entries) != 1:
             yield f"has {len(entries)} entries"
             return
@@ -180,11 +178,11 @@ class _Check:
             yield "SHA-256 differs"
         if "age" not in entry["stages"]:
             yield "not encrypted"
-        yield from self._parts(document, entry, content)
+        yield from self._parts(record, entry, content)
 
-    def _parts(self, document: Any, entry: Any, content: bytes) -> Iterator[str]:  # noqa: ANN401
-        start = document["run_id"] + "."
-        if document["mode"] == "streamed":
+    def _parts(self, record: Any, entry: Any, content: bytes) -> Iterator[str]:  # noqa: ANN401
+        start = record["run_id"] + "."
+        if record["mode"] == "streamed":
             names = filter(None, (entry["section"], entry["name"]))
             start += "".join(f"{item_record.quoted(name)}." for name in names)
         raw = b""
@@ -199,7 +197,7 @@ class _Check:
             yield "is not what its parts contain"
 
     def backup(self) -> None:
-        """Ask the store what a run of the same host asks: it must never be stopped by it."""
+        """Ask of the store what a run of the same host asks; that must never stop the run."""
         catalog = Catalog(self._location.store, HOST, Trust(everybody=True))
         history = History(catalog)
         history.newest_complete("c")
@@ -218,8 +216,8 @@ class _Check:
         before = {entry.name for entry in self._location.store.entries(HOST)}
         with contextlib.suppress(BackupError):  # what it cannot read it leaves alone
             remove_crashed_runs(catalog, "20990101_000000", 0.0)
-        gone = before - {entry.name for entry in self._location.store.entries(HOST)}
-        named = {name for name in gone if self._is_named(name)}
+        removed = before - {entry.name for entry in self._location.store.entries(HOST)}
+        named = {name for name in removed if self._is_named(name)}
         if named:
             self.wrong.append(f"removed {named}")
 
@@ -229,7 +227,7 @@ class _Check:
         return any(base.encode() in text for text in texts)
 
     def restore(self) -> None:
-        """Restore into a folder: what lies there is what was stored, where it was signed."""
+        """Restore into a folder; if signed, it must have what was stored."""
         for run in [one.manifest for one in list_runs(self._catalog) if one.manifest is not None]:
             whole = selection.of_run(StoredRun(self._catalog, run))
             with tempfile.TemporaryDirectory(dir=self._lab.folder) as folder:
@@ -241,7 +239,7 @@ class _Check:
 
     def _files(self, whole: Selection, out: Path, good: set[str]) -> None:
         self.outcomes["item: restored"] += len(good)
-        names = {path.relative_to(out).parts[0] for path in out.glob("*")}
-        wanted = {item.section for item in whole.items if item.label in good}
-        if self._signed and not names <= wanted:
-            self.wrong.append(f"restored {names - wanted}")
+        restored = {path.relative_to(out).parts[0] for path in out.glob("*")}
+        expected = {item.section for item in whole.items if item.label in good}
+        if self._signed and not restored <= expected:
+            self.wrong.append(f"restored {restored - expected}")

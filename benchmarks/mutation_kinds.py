@@ -42,43 +42,42 @@ def _manifest(objects: Objects, rng: random.Random) -> tuple[str, Any]:
     """Return a manifest's name, and its value; None where it is none any more."""
     name = manifest_of(rng.choice(RUNS))
     try:
-        document = json.loads(objects[name])
+        record = json.loads(objects[name])
     except (KeyError, ValueError, RecursionError):
-        document = None
-    return name, document if isinstance(document, dict) and isinstance(
-        document.get("items"), list
-    ) else None
+        record = None
+    is_manifest = isinstance(record, dict) and isinstance(record.get("items"), list)
+    return name, record if is_manifest else None
 
 
-def _write(objects: Objects, name: str, document: Any) -> None:  # noqa: ANN401  (any JSON value)
-    objects[name] = json.dumps(document).encode()
+def _write(objects: Objects, name: str, record: Any) -> None:  # noqa: ANN401  (any JSON value)
+    objects[name] = json.dumps(record).encode()
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401  (any JSON value)
+def _fields(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401  (any JSON value)
     """Return every container and key of a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value))
-    pairs: list[tuple[Any, Any]] = []
+    fields: list[tuple[Any, Any]] = []
     for key in keys:
-        pairs.append((value, key))
+        fields.append((value, key))
         if isinstance(value[key], dict | list):
-            pairs += _places(value[key])
-    return pairs
+            fields += _fields(value[key])
+    return fields
 
 
 def _edited(
     edit: Callable[[Any, random.Random], None], objects: Objects, rng: random.Random
 ) -> None:
-    name, document = _manifest(objects, rng)
-    if document is not None:
-        edit(document, rng)
-        _write(objects, name, document)
+    name, record = _manifest(objects, rng)
+    if record is not None:
+        edit(record, rng)
+        _write(objects, name, record)
 
 
 def value_replaced(objects: Objects, rng: random.Random) -> None:
     """Put any value in the place of another."""
 
-    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
-        container, key = rng.choice(_places(document))
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_fields(record))
         container[key] = rng.choice(_VALUES)
 
     _edited(edit, objects, rng)
@@ -87,10 +86,10 @@ def value_replaced(objects: Objects, rng: random.Random) -> None:
 def item_value_replaced(objects: Objects, rng: random.Random) -> None:
     """Put any value into one field of an item, or of a part."""
 
-    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
-        items = [one for one in document["items"] if isinstance(one, dict) and one]
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        items = [one for one in record["items"] if isinstance(one, dict) and one]
         if items:
-            container, key = rng.choice(_places(rng.choice(items)))
+            container, key = rng.choice(_fields(rng.choice(items)))
             container[key] = rng.choice(_VALUES)
 
     _edited(edit, objects, rng)
@@ -99,8 +98,8 @@ def item_value_replaced(objects: Objects, rng: random.Random) -> None:
 def key_changed(objects: Objects, rng: random.Random) -> None:
     """Remove an entry, or repeat one of a list."""
 
-    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
-        container, key = rng.choice(_places(document))
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_fields(record))
         if isinstance(container, list) and rng.random() < 0.5:  # noqa: PLR2004
             container.append(json.loads(json.dumps(container[key])))
         else:
@@ -112,8 +111,8 @@ def key_changed(objects: Objects, rng: random.Random) -> None:
 def value_nudged(objects: Objects, rng: random.Random) -> None:
     """Change a number by one, or one character of a text."""
 
-    def edit(document: Any, rng: random.Random) -> None:  # noqa: ANN401
-        container, key = rng.choice(_places(document))
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_fields(record))
         old = container[key]
         if type(old) is int:
             container[key] = old + rng.choice((-1, 1))
@@ -131,7 +130,7 @@ def values_swapped(objects: Objects, rng: random.Random) -> None:
         return
     if one == other:
         second = first
-    items = [rng.choice(document["items"] or [None]) for document in (first, second)]
+    items = [rng.choice(record["items"] or [None]) for record in (first, second)]
     if not all(isinstance(item, dict) for item in items):
         return
     keys = ("parts", "name", "section", "kind", "sha256", "size", "stages", "facts", "ending")

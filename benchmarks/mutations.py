@@ -75,7 +75,7 @@ def _parsed_once() -> Iterator[None]:
 
 
 def mutations(task: Task) -> Tally:
-    """Alter the runs of one lab again and again; each case begins with the unaltered ones."""
+    """Alter the runs of one lab again and again; each case begins with the unaltered runs."""
     tally = Tally()
     logger.setLevel(logging.ERROR)
     with _parsed_once(), tempfile.TemporaryDirectory(dir=task.folder) as folder:

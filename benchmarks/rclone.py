@@ -40,17 +40,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--objects", type=int, default=200, help="small objects")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="of the store; default: a temporary one")
-    chosen = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp(prefix="nc-bench-rclone-", dir=chosen.folder))
+    options = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp(prefix="nc-bench-rclone-", dir=options.folder))
     try:
-        _large(folder, chosen.size, chosen.runs)
-        _small(folder, chosen.objects, chosen.runs)
+        _large(folder, options.size, options.runs)
+        _small(folder, options.objects, options.runs)
     finally:
         shutil.rmtree(folder)
     return 0
 
 
-def _opened(remote: str, work: Path) -> store.Store:
+def _open_store(remote: str, work: Path) -> store.Store:
     executable = program("rclone")
     options = Options(
         hostname="srv", remote=remote, program=executable, config=Path(os.devnull), work_folder=work
@@ -70,7 +70,7 @@ def _large(folder: Path, size: int, runs: int) -> None:
         for name, times in theirs.items():
             times.append(_timed(_rcat, source, f"{remote}/x", "hashsum" in name))
             (folder / "other/x").unlink()
-        target = _opened(f":local:{folder}/store", folder)
+        target = _open_store(f":local:{folder}/store", folder)
         ours.append(_timed(store.store_object, target, f"srv/{number}", stream.read(source)))
         target.remove([f"srv/{number}"])
         del target
@@ -100,7 +100,7 @@ def _small(folder: Path, count: int, runs: int) -> None:
     for number in range(runs):
         copy.append(_timed(_rclone, "copy", str(source), f":local:{folder}/copied{number}"))
         single.append(_timed(_each_rcat, source, f":local:{folder}/single{number}"))
-        target = _opened(f":local:{folder}/store{number}", folder)
+        target = _open_store(f":local:{folder}/store{number}", folder)
         ours.append(_timed(_each, target, source))
     _show(f"{count} objects of 4 KB, one after the other", ours, theirs)
 

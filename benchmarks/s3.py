@@ -82,11 +82,11 @@ class Bench:
         program = f"{sys.executable} {project.ROOT}/benchmarks/s3.py"
         return f"{program} --child {self.server.endpoint} {prefix} {path}"
 
-    def theirs(self, arguments: str) -> str:
+    def theirs(self, source: str) -> str:
         """Return the command of AWS."""
         return (
-            f"{self.aws} --endpoint-url {self.server.endpoint} s3 cp --only-show-errors "
-            f"{arguments} s3://{BUCKET}/theirs-{uuid.uuid4().hex}"
+            f"{self.aws} --endpoint-url {self.server.endpoint} s3 cp --only-show-errors {source} "
+            f"s3://{BUCKET}/theirs-{uuid.uuid4().hex}"
         )
 
     def pair(self, title: str, ours: str, theirs: str, source: str = "") -> None:
@@ -116,7 +116,7 @@ class Bench:
         self.pair(title, self.ours("-"), self.theirs("-") + "/stream", f"cat {file} | ")
 
     def small(self) -> None:
-        """Many small objects."""
+        """Measure many small objects."""
         folder = Path(tempfile.mkdtemp(prefix="nc-backup-benchmark-"))
         for number in range(_SMALL):
             (folder / f"{number:04}").write_bytes(os.urandom(_SIZE))
@@ -125,7 +125,7 @@ class Bench:
         shutil.rmtree(folder)
 
     def listing(self) -> None:
-        """--list of a bucket with many signed runs."""
+        """Measure --list of a bucket with many signed runs."""
         self.clear()
         folder = Path(tempfile.mkdtemp(prefix="nc-backup-benchmark-"))
         path = folder / "writer.key"
@@ -137,9 +137,9 @@ class Bench:
             list(pool.map(lambda one: store.store_object(target, one[0], [one[1]]), runs))
         signer = folder / "signer"
         signer.write_text(writer_key.allowed_signer("benchmark", key.public))
-        location = ["--store", f"s3://{BUCKET}/runs", "--endpoint", self.server.endpoint]
+        address = ["--store", f"s3://{BUCKET}/runs", "--endpoint", self.server.endpoint]
         program = str(project.ROOT / "restore/restore.py")
-        command = [sys.executable, program, *location, "--list", "--signer", str(signer)]
+        command = [sys.executable, program, *address, "--list", "--signer", str(signer)]
         done = staged.measure(command, self.runs, lambda: None)
         cpu = sum(done.cpu) / len(done.cpu)
         count = len(runs) // 2
@@ -149,7 +149,7 @@ class Bench:
         shutil.rmtree(folder)
 
     def cuts(self) -> None:
-        """Connections that are cut at random bytes, half of them in either direction."""
+        """Cut connections at random bytes, half of them in either direction."""
         proxy = CuttingProxy(int(self.server.endpoint.rpartition(":")[2]))
         rng = random.Random(_SEED)  # noqa: S311  (no secret)
         content = os.urandom(_CUT)

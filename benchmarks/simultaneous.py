@@ -145,19 +145,19 @@ class Trial:
 
     def _count(
         self,
-        operation: str,
+        subject: str,
         done: "subprocess.CompletedProcess[str]",
         overtaken: Callable[[], bool],
     ) -> None:
         """Count an outcome. overtaken: whether a failure is that of something that has gone"""
         text = (done.stdout + done.stderr).strip()
         if done.returncode == 0:
-            self.counts[f"{operation}: done"] += 1
+            self.counts[f"{subject}: done"] += 1
         elif "Traceback" not in text and (any(one in text for one in _OVERTAKEN) or overtaken()):
-            self.counts[f"{operation}: overtaken"] += 1
+            self.counts[f"{subject}: overtaken"] += 1
         else:
-            self.counts[f"{operation}: FAILED"] += 1
-            self.problems.append(f"{operation}: exit code {done.returncode}: {text[-800:]}")
+            self.counts[f"{subject}: FAILED"] += 1
+            self.problems.append(f"{subject}: exit code {done.returncode}: {text[-800:]}")
 
     def verify(self) -> None:
         """Clean up once more; every run that is left verifies, and nothing else is left."""
@@ -186,8 +186,8 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="nc-backup-benchmark-") as top:
         trial = Trial(Path(top), options.store, options.seconds)
         trial.run()
-    for operation, times in sorted(trial.counts.items()):
-        print(f"{times:5} {operation}")
+    for outcome, times in sorted(trial.counts.items()):
+        print(f"{times:5} {outcome}")
     for problem in trial.problems:
         print(f"problem: {problem}")
     return 1 if trial.problems else 0

@@ -42,11 +42,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--objects", type=int, default=1000, help="small objects")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="of the store; default: a temporary one")
-    chosen = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp(prefix="nc-bench-ssh-", dir=chosen.folder))
+    options = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp(prefix="nc-bench-ssh-", dir=options.folder))
     try:
-        _large(folder, chosen.size, chosen.runs)
-        _small(folder, chosen.objects, chosen.runs)
+        _large(folder, options.size, options.runs)
+        _small(folder, options.objects, options.runs)
     finally:
         shutil.rmtree(folder)
     return 0
@@ -91,8 +91,8 @@ def _small(folder: Path, count: int, runs: int) -> None:
     for number in range(runs):
         into = folder / f"copied{number}"
         batch = f"mkdir {into}\nput -r {source} {into}\n".encode()
-        command = ["sftp", "-q", "-b", "-", *_options(account), f"{account.user}@{account.host}"]
-        theirs["sftp -b, put -r"].append(_timed(_with_input, command, batch))
+        sftp = ["sftp", "-q", "-b", "-", *_options(account), f"{account.user}@{account.host}"]
+        theirs["sftp -b, put -r"].append(_timed(_run_with_input, sftp, batch))
         target = SshStore(Session(account), str(folder / f"store{number}"))
         ours.append(_timed(_each, target, source))
     _show(f"{count} objects of 4 KB, one after the other", ours, theirs)
@@ -105,8 +105,8 @@ def _each(target: SshStore, source: Path) -> None:
 
 def _options(account: Server) -> list[str]:
     """Return the options of ssh as sftp takes them."""
-    options = account.argv()[3:]
-    return [*options[: options.index("-l")], "-P", str(account.port)]
+    arguments = account.argv()[3:]
+    return [*arguments[: arguments.index("-l")], "-P", str(account.port)]
 
 
 def _piped(command: list[str], source: Path) -> None:
@@ -114,7 +114,7 @@ def _piped(command: list[str], source: Path) -> None:
         subprocess.run(command, stdin=file, stdout=subprocess.DEVNULL, check=True)
 
 
-def _with_input(command: list[str], text: bytes) -> None:
+def _run_with_input(command: list[str], text: bytes) -> None:
     subprocess.run(command, input=text, stdout=subprocess.DEVNULL, check=True)
 
 

@@ -96,10 +96,10 @@ class Bench:
         encryption = str(ROOT / "encryption/encryption.py")
         keygen = [sys.executable, encryption, "--KEYGEN", "--KEY_FILE", str(self.key)]
         subprocess.run(keygen, check=True, capture_output=True)
-        shown = subprocess.run(
+        keygen_output = subprocess.run(
             ["age-keygen", "-y", self.key], check=True, capture_output=True, text=True
         )
-        self.recipient = shown.stdout.strip()
+        self.recipient = keygen_output.stdout.strip()
         self.encryption = [sys.executable, encryption, "--HOME_FOLDER", str(ROOT)]
         self.writer_key = folder / "writer.key"
         writer_key.create(self.writer_key, "benchmark")
@@ -132,7 +132,7 @@ class Bench:
         return conf
 
     def clear(self) -> None:
-        """Empty the folder of the results."""
+        """Make an empty folder for results."""
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
 
@@ -149,7 +149,7 @@ class Bench:
         return self.of(sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf))
 
     def pipeline(self) -> Measured:
-        """(a) the best that standard programs can do."""
+        """Measure (a), the best that standard programs can do."""
         below = self.tree.relative_to("/")
         return self.shell(
             f"tar -C / -c {below} | zstd -3 -T0 -q | age -r {self.recipient} "
@@ -157,7 +157,7 @@ class Bench:
         )
 
     def documented(self) -> Measured:
-        """(b) the steps of the documented system, each from file to file."""
+        """Measure (b), the steps of the documented system, each from file to file."""
         below = self.tree.relative_to("/")
         return self.shell(
             f"tar czCf / {self.out}/1.tar.gz {below}; "
@@ -180,16 +180,16 @@ def _flow(bench: Bench) -> list[tuple[str, Measured]]:
 
 
 def _encryption(bench: Bench, plain: Path) -> list[tuple[str, Measured]]:
-    """Both directions of the stage alone, on one file that does not compress."""
+    """Measure both directions of the stage alone, on one file that does not compress."""
     size = str(max(1, plain.stat().st_size >> 20) + 1)
     ours, theirs = bench.folder / "ours", bench.folder / "plain.age"
     where = ["--KEY_FILE", str(bench.key), "--DESTINATION"]
-    command = [*where, str(ours), "--TARGETS", str(plain), "--REMOVE_TARGETS", "False"]
+    arguments = [*where, str(ours), "--TARGETS", str(plain), "--REMOVE_TARGETS", "False"]
 
     def no_ours() -> None:
         shutil.rmtree(ours, ignore_errors=True)
 
-    encrypted = bench.of(*bench.encryption, *command, "--FILE_SIZE", size, before=no_ours)
+    encrypted = bench.of(*bench.encryption, *arguments, "--FILE_SIZE", size, before=no_ours)
     by_age = bench.of("age", "-r", bench.recipient, "-o", str(theirs), str(plain))
     (part,) = ours.iterdir()
     back = [*where, str(bench.out), "--OBJECTIVES", str(part)]

@@ -81,7 +81,7 @@ class Streamed(Bench):
         print(f"   largest file in WORK_FOLDER: {largest} bytes")
 
     def restores(self, title: str) -> None:
-        """Measure a restore against age, zstd and tar; and one file of it."""
+        """Measure a restore against age, zstd and tar, and a restore of one file."""
         self.clear()
         staged.measure(
             [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf)], 1, lambda: None
@@ -106,7 +106,7 @@ class Streamed(Bench):
         )
 
     def listing(self) -> None:
-        """--list of many runs."""
+        """Measure --list of many runs."""
         self.clear()
         folder = self.out / "store/benchmark"
         folder.mkdir(parents=True)
@@ -131,16 +131,14 @@ def signed_runs(key: WriterKey) -> Iterator[tuple[str, bytes]]:
         )
         item = item_record.StoredItem("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
         stamp = run_ids.stamp(moment)
-        run_manifest = manifest.Manifest(
-            "benchmark", run_id, stamp, stamp, "streamed", "ok", (item,)
-        )
-        name, content = manifest.name_of(run_id), run_manifest.to_json()
+        record = manifest.Manifest("benchmark", run_id, stamp, stamp, "streamed", "ok", (item,))
+        name, content = manifest.name_of(run_id), record.to_json()
         yield name, content
         yield f"{name}{trust.ENDING}", key.sign(content)
 
 
 def shown(title: str, ours: list[Measured], theirs: list[Measured]) -> float:
-    """Print a pair; gives the ratio of the wall times."""
+    """Print a pair; return the ratio of the wall times."""
 
     def middle(measured: list[Measured]) -> tuple[float, float, float]:
         seconds = statistics.median(one.seconds[0] for one in measured)
@@ -156,19 +154,19 @@ def shown(title: str, ours: list[Measured], theirs: list[Measured]) -> float:
 
 
 def incompressible(megabytes: int) -> Path:
-    """Return a folder with one file of random bytes, which is kept."""
+    """Return a folder with one file of random bytes, which is made once and kept."""
     folder = Path(tempfile.gettempdir()) / f"nc-backup-benchmark-random-{megabytes}"
     file = folder / "random"
     if not file.exists() or file.stat().st_size != megabytes << 20:
         folder.mkdir(exist_ok=True)
-        with file.open("wb") as output:
+        with file.open("wb") as target:
             for _ in range((megabytes << 20) // _CHUNK):
-                output.write(os.urandom(_CHUNK))
+                target.write(os.urandom(_CHUNK))
     return folder
 
 
 def zeros(folder: Path, gigabytes: int) -> None:
-    """Measure the peak memory of a user-defined source of zeros through the whole flow."""
+    """Measure the peak memory of a user-defined source that yields zeros."""
     home = folder / "home"
     (home / "zeros").mkdir(parents=True)
     for name in ("compression", "encryption", "storage"):
@@ -178,13 +176,13 @@ def zeros(folder: Path, gigabytes: int) -> None:
     bench = Streamed(folder, folder, 1)
     config = json.loads(bench.conf.read_text(encoding="utf-8"))
     config["GENERAL"]["HOME_FOLDER"] = str(home)
-    source = {
+    script = {
         "ACTION": "execute",
         "NAME": "zeros",
         "EXECUTABLE": "zeros.sh",
         "EXECUTE_WITH": "bash",
     }
-    config["FILESET"] = {**source, "STREAM": "source"}
+    config["FILESET"] = {**script, "STREAM": "source"}
     bench.conf.write_text(json.dumps(config), encoding="utf-8")
     command = [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(bench.conf)]
     done = staged.measure(command, 1, bench.clear)
@@ -202,12 +200,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", default="", help="tree, random, restore, list or zeros")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nc-backup-bench-") as name:
-        base = Path(name)
+        top = Path(name)
 
         def bench(folder: Path) -> Streamed:
-            subfolder = base / folder.name
-            subfolder.mkdir()
-            return Streamed(folder, subfolder, options.runs)
+            results = top / folder.name
+            results.mkdir()
+            return Streamed(folder, results, options.runs)
 
         if options.only in ("", "tree", "restore"):
             whole = bench(tree.make(options.size, options.files))
@@ -218,8 +216,8 @@ def main(argv: Sequence[str]) -> int:
         if options.only in ("", "random"):
             bench(incompressible(options.random)).backups("incompressible file")
         if options.only in ("", "list"):
-            bench(base).listing()
+            bench(top).listing()
         if options.only in ("", "zeros"):
-            (base / "zeros").mkdir()
-            zeros(base / "zeros", options.zeros)
+            (top / "zeros").mkdir()
+            zeros(top / "zeros", options.zeros)
     return 0

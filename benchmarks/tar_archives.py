@@ -96,10 +96,10 @@ class Piece:
     sum: bytes = b""
 
     def copy(self) -> Piece:
-        """Another one that is equal."""
+        """Return an equal piece."""
         return Piece(bytearray(self.header), bytearray(self.data), self.sum)
 
-    def written(self) -> bytes:
+    def blocks(self) -> bytes:
         """Return the blocks of the archive."""
         self.header[148:156] = b" " * 8
         self.header[148:156] = self.sum or b"%06o\0 " % sum(self.header)
@@ -188,7 +188,7 @@ def make(rng: random.Random, pool: Sequence[Member], changes: int) -> bytes:
     pieces = [piece.copy() for member in chosen for piece in member]
     for _ in range(changes):
         rng.choice(_CHANGES)(rng, pieces)
-    raw = b"".join(piece.written() for piece in pieces)
+    raw = b"".join(piece.blocks() for piece in pieces)
     if changes and not rng.randrange(20):
         at = rng.randrange(len(raw) // BLOCK + 1) * BLOCK
         raw = raw[:at] + bytes(BLOCK) * rng.choice((1, 1, 2)) + raw[at:]
@@ -244,7 +244,7 @@ def _star(rng: random.Random, pieces: Archive) -> None:
 def _sum(rng: random.Random, pieces: Archive) -> None:
     piece = rng.choice(pieces)
     piece.sum = b""
-    piece.written()
+    piece.blocks()
     total = int(piece.header[148:154], 8)
     signed = total - 256 * sum(byte >> 7 for byte in piece.header)
     forms = (b"%07o\0", b"%6o\0 ", b" %06o\0", b"%08o", b"%06ox ", b"\0%06o\0")
@@ -285,7 +285,7 @@ def _in_front(name: bytes, kind: bytes, magic: bytes, data: bytes) -> Piece:
 
 
 def _long(rng: random.Random, pieces: Archive) -> None:
-    """Put a long name in front of a member, with or without the NUL at its end."""
+    """Insert a long name in front of a member, with or without the NUL at its end."""
     name = rng.choice((*_NAMES, b"long" * 40, _LONG.encode()))
     name += rng.choice((b"\0",) * 5 + (b"", b"\0\0", b"\0x\0"))
     piece = long_name(rng.choice((b"L", b"L", b"K")), name)
@@ -300,7 +300,7 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _extended(rng: random.Random, pieces: Archive) -> None:
-    """Put an extended header of one to four records in front of a member."""
+    """Insert an extended header of one to four records in front of a member."""
     kind = rng.choice((b"x", b"x", b"x", b"g", b"X"))
     records = [rng.choice(_RECORDS) for _ in range(rng.randrange(1, 5))]
     pieces.insert(rng.randrange(len(pieces)), extended_header(records, kind))
@@ -328,7 +328,7 @@ def _records(rng: random.Random, pieces: Archive) -> None:
 
 
 def _text(rng: random.Random, pieces: Archive) -> None:
-    """Change a byte of the records or name in front of a member, or of a map in front of data."""
+    """Change a byte of records, of a name in front of a member, or of a map in front of data."""
     full = [piece for piece in pieces if piece.data]
     if full:
         data = rng.choice(full).data

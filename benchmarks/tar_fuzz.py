@@ -104,9 +104,9 @@ def created(folder: bytes) -> dict[bytes, Node]:
     """Return the tree below a folder."""
     nodes: dict[bytes, Node] = {}
     files: dict[int, Node] = {}
-    for root, folders, others in os.walk(folder):
+    for parent, folders, others in os.walk(folder):
         for name in (*folders, *others):
-            path = root + b"/" + name
+            path = parent + b"/" + name
             status = os.lstat(path)
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "?")
             size = status.st_size if kind == "file" else 0
@@ -133,19 +133,21 @@ class Lab:
         self.outside = self._outside()
 
     def _outside(self) -> list[tuple[object, ...]]:
-        seen = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(self.top)]
+        entries = [
+            (entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(self.top)
+        ]
         return sorted(
             (name, status.st_mode, status.st_uid, status.st_nlink, status.st_size, status.st_ino)
-            for name, status in seen
+            for name, status in entries
             if name not in ("target", "archive")
         )
 
     def difference(self, raw: bytes) -> str:
-        """Return what GNU tar makes that the checks did not see; "" if all is equal or rejected."""
+        """Return what GNU tar makes but the checks missed; "" if all is equal or rejected."""
         expected = Expected()
         try:
-            checked_blocks = archive_checks.check_archive(iter([raw]), _RULES, expected.take)
-            checked = b"".join(checked_blocks)
+            chunks = archive_checks.check_archive(iter([raw]), _RULES, expected.take)
+            checked = b"".join(chunks)
         except BackupError as error:
             self.counts["refused"] += 1
             return f"refused: {error}"
@@ -177,9 +179,9 @@ class Lab:
         if nodes.keys() != expected.keys():
             return f"names: {sorted(nodes)}, seen: {sorted(expected)}"
         for name, node in nodes.items():
-            seen = expected[name].facts(node.mode)
-            if node.facts(node.mode) != seen:
-                return f"{name!r}: {node.facts(node.mode)}, seen: {seen}"
+            facts = expected[name].facts(node.mode)
+            if node.facts(node.mode) != facts:
+                return f"{name!r}: {node.facts(node.mode)}, seen: {facts}"
         return ""
 
 
