@@ -171,7 +171,8 @@ class RunHistory:
             try:
                 for run, entries in runs:
                     self._insert(run, entries)
-                    self._trim(run.host)
+                for host in {run.host for run, _entries in runs}:
+                    self._trim(host)
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:  # SQLite may have ended it itself
