@@ -372,8 +372,8 @@ def test_a_folder_that_is_replaced_by_a_link_changes_nothing_else(
     victim.touch(0o600)
     rename = os.rename
 
-    def attacked(*arguments: bytes, **folders: int) -> None:
-        rename(*arguments, **folders)
+    def attacked(old: bytes, new: bytes, **folders: int) -> None:
+        rename(old, new, **folders)
         rename(goal / "sub", tmp_path / "away")
         (goal / "sub").symlink_to(victim)
 
