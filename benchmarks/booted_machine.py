@@ -40,7 +40,7 @@ _PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x
 _UNIT = "nc-backup-py"
 _DROP_IN = f"/etc/systemd/system/{_UNIT}.timer.d"
 # Each has a file that only root can read. /bound is mounted on /data after the boot.
-_PLACES = ("home/u", "root/data", "tmp/data", "var/tmp/data", "opt/data", "srv/u", "run/data")
+_HIDDEN = ("home/u", "root/data", "tmp/data", "var/tmp/data", "opt/data", "srv/u", "run/data")
 _BIG = "/srv/big"  # what is being stored when the power is cut
 _MEGABYTES = 256
 _START = datetime.now(timezone.utc).replace(hour=20, minute=0, second=0, microsecond=0)
@@ -65,7 +65,7 @@ class BootedTrial(Trial):
         self.prepare_user()
 
     def schedule(self) -> None:
-        """The quick start has enabled a timer: the next run is tonight, at most 10 minutes late."""
+        """Check the timer of the quick start: it runs tonight, at most 10 minutes late."""
         self.shell(f"systemctl is-enabled {_UNIT}.timer && systemctl is-active {_UNIT}.timer")
         self.shell(f"systemd-analyze verify /etc/systemd/system/{_UNIT}.*")
         late = self.next_run() - self.night()
@@ -73,19 +73,19 @@ class BootedTrial(Trial):
         print(self.shell(f"python3 {CODE}/setup.py check"))
 
     def night(self) -> datetime:
-        """When tonight's run is due."""
+        """Return when tonight's run is due."""
         return (self.day + timedelta(days=1)).replace(hour=3)
 
     def next_run(self) -> datetime:
-        """When systemd starts the next run, as it has drawn it."""
+        """Return when systemd starts the next run, with the random delay that it drew."""
         text = self.shell(f"systemctl show {_UNIT}.timer -p NextElapseUSecRealtime --value")
         return datetime.strptime(text.strip(), "%a %Y-%m-%d %H:%M:%S UTC").replace(
             tzinfo=timezone.utc
         )
 
-    def hidden_places(self) -> None:
+    def hidden_folders(self) -> None:
         """Put files where the sandbox of a service may hide them; include them in the backup."""
-        tops = " ".join(f"/{place}" for place in (*_PLACES, "bound"))
+        tops = " ".join(f"/{path}" for path in (*_HIDDEN, "bound"))
         self.shell(
             f"for top in {tops}; do\n"
             "    mkdir -p -m 0700 $top && hostname > $top/file && chmod 0600 $top/file\n"
@@ -95,11 +95,11 @@ class BootedTrial(Trial):
         self.config = self.shell(f"cat {CONF}")
         config = json.loads(self.config)
         include = config["FILESET"]["PARAMETERS"]["FILESET_INCLUDE"]
-        include += [f"/{place}" for place in (*_PLACES, "data") if f"/{place}" not in include]
+        include += [f"/{path}" for path in (*_HIDDEN, "data") if f"/{path}" not in include]
         self.write_config(json.dumps(config, indent=2))
 
     def fires_on_time(self) -> None:
-        """The clock is set to 5 seconds before 03:00; from here on without the random delay.
+        """Set the clock to 5 seconds before 03:00, from here on without the random delay.
 
         systemd draws the delay again whenever the clock is set.
         """
@@ -135,37 +135,37 @@ class BootedTrial(Trial):
         try:
             return super().wait_for_run(before, patience)
         except BackupError as error:
-            words = f"systemctl status --no-pager -n 50 {_UNIT}.timer {_UNIT}.service || :"
-            raise BackupError(str(error), self.shell(words)) from error
+            command = f"systemctl status --no-pager -n 50 {_UNIT}.timer {_UNIT}.service || :"
+            raise BackupError(str(error), self.shell(command)) from error
 
     def ended(self, result: str, code: int) -> None:
         """Wait until the service is over; its result and exit code must be these."""
-        words = f"systemctl show {_UNIT}.service --value -p"
+        command = f"systemctl show {_UNIT}.service --value -p"
         end = time.monotonic() + self.patience
-        while self.shell(f"{words} ActiveState").strip() in ("activating", "deactivating"):
+        while self.shell(f"{command} ActiveState").strip() in ("activating", "deactivating"):
             must(time.monotonic() < end, "the service does not end")
             time.sleep(1)
-        found = [self.shell(f"{words} {name}").strip() for name in ("Result", "ExecMainStatus")]
+        outcome = [self.shell(f"{command} {name}").strip() for name in ("Result", "ExecMainStatus")]
         journal = self.shell(f"journalctl -b -o cat -u {_UNIT}.service")
-        must(found == [result, str(code)], f"service: {found}\n{journal}")
+        must(outcome == [result, str(code)], f"service: {outcome}\n{journal}")
 
-    def restore_places(self) -> None:
-        """The restore of the README, and each file of the hidden places, compared by root.
+    def restore_folders(self) -> None:
+        """Restore as in the README, and compare each file of the hidden folders as root.
 
         The next boot removes some of the places, so the config is as before again; it waits
         less for a disk that never comes, and what a run left is old after a short night.
         """
         self.restore()
-        for place in (*_PLACES, "data"):
-            self.shell(f"cmp /{place}/file {RESTORED}/*/{place}/file")
+        for path in (*_HIDDEN, "data"):
+            self.shell(f"cmp /{path}/file {RESTORED}/*/{path}/file")
         self.shell(f"rm -r {RESTORED}")  # the size of the backups stays as it is
         config = json.loads(self.config)
         config["GENERAL"] |= {"CONNECT_WAIT": "30s", "LEFTOVERS_AGE": "12h"}
         self.write_config(json.dumps(config, indent=2))
-        print(f"restored: a file of root's of each of {', '.join(_PLACES)}, and of a bind mount")
+        print(f"restored: a file of root's of each of {', '.join(_HIDDEN)}, and of a bind mount")
 
     def off_when_due(self) -> None:
-        """The machine is off at 03:00; the boot at 08:00 makes up for it."""
+        """Turn the machine off at 03:00; the boot at 08:00 must make up for it."""
         before = self.runs()
         self.machine.power_off()
         self.day += timedelta(days=1)
@@ -174,7 +174,7 @@ class BootedTrial(Trial):
         must(f"{self.day:%Y%m%d}_08" in run, f"{run}: not at the boot")
 
     def without_its_disk(self) -> None:
-        """The disk for backups is missing: the run fails, and nothing is written in its place."""
+        """Boot without the backup disk: the run must fail and write nothing in its place."""
         self.machine.power_off()
         self.day += timedelta(days=1)
         self.machine.boot(self.day.replace(hour=8), disk=False)
@@ -189,7 +189,7 @@ class BootedTrial(Trial):
         self.machine.boot(self.day.replace(hour=9))
 
     def power_cut(self) -> None:
-        """The power is cut while a run stores; the next night's run works unaided."""
+        """Cut the power while a run stores; the next night's run must work unaided."""
         self.shell(f"head -c {_MEGABYTES}M /dev/urandom > {_BIG} && sync")
         before = self.runs()
         self.set_clock(self.night() - timedelta(seconds=2))
@@ -213,11 +213,11 @@ class BootedTrial(Trial):
         self.shell(f"cmp {_BIG} {RESTORED}/*{_BIG} && rm {_BIG}")
 
     def unfinished(self) -> str:
-        """Names of the unfinished runs in the store, and of hidden files."""
+        """Return the names of the unfinished runs in the store, and of hidden files."""
         return self.shell(f"cd {DISK} && find . -name '*UNFINISHED*' -o -type f -name '.*'")
 
     def upgrade_and_cut(self) -> None:
-        """The power is cut just after an upgrade has ended; the release must be whole."""
+        """Cut the power just after an upgrade has ended; the release must be whole."""
         self.publish("8.8.8")
         (upgrade, _rollback) = installation_trial.fences(
             "docs/install.md", "## Upgrade and rollback"
@@ -231,16 +231,16 @@ class BootedTrial(Trial):
         self.good_run(before)
 
     def journal(self) -> None:
-        """What systemd and the runs have warned of since the first boot."""
-        words = f"journalctl -q -o short -p warning -u {_UNIT}.service -u {_UNIT}.timer"
-        print(self.shell(words))
+        """Print the warnings of systemd and of the runs since the first boot."""
+        command = f"journalctl -q -o short -p warning -u {_UNIT}.service -u {_UNIT}.timer"
+        print(self.shell(command))
 
     def uninstalled(self) -> None:
-        """The uninstallation of install.md; systemd has forgotten the timer."""
+        """Uninstall as in install.md; systemd must have forgotten the timer."""
         self.shell(f"rm -r {_DROP_IN}")
         self.uninstall()
-        left = self.shell(f"systemctl list-timers --all --no-legend '{_UNIT}*'")
-        must(not left, left)
+        timers = self.shell(f"systemctl list-timers --all --no-legend '{_UNIT}*'")
+        must(not timers, timers)
         self.machine.power_off()
 
 
@@ -266,22 +266,22 @@ def fill(root: Path, wheels: Path) -> None:
     virtual_machine.write_guest_files(root)
 
 
-def tried(given: argparse.Namespace) -> None:
+def tried(options: argparse.Namespace) -> None:
     """Run the trial. Raises BackupError."""
     missing = virtual_machine.missing_programs()
     if missing:
         raise BackupError(f"{missing[0]}: not found", "apt install qemu-system-x86 debootstrap")
-    root = installation_trial.base_root(given.root, given.suite, virtual_machine.PACKAGES)
+    root = installation_trial.base_root(options.root, options.suite, virtual_machine.PACKAGES)
     with tempfile.TemporaryDirectory(prefix="booted-machine-") as folder:
-        fill(root, given.wheels or wheels_for(root, Path(folder, "wheels")))
+        fill(root, options.wheels or wheels_for(root, Path(folder, "wheels")))
         images = Path(folder, "images")
         with virtual_machine.opened(
-            images, root, patience=given.patience, emulate=given.tcg
+            images, root, patience=options.patience, emulate=options.tcg
         ) as machine:
-            trial = BootedTrial(machine, given.patience)
+            trial = BootedTrial(machine, options.patience)
             acts = [
                 *(trial.prepare, trial.quick_start, trial.edit, trial.schedule),
-                *(trial.hidden_places, trial.fires_on_time, trial.restore_places),
+                *(trial.hidden_folders, trial.fires_on_time, trial.restore_folders),
                 *(trial.off_when_due, trial.without_its_disk),
                 *(trial.power_cut, trial.upgrade_and_cut, trial.upgrade_and_back, trial.journal),
                 trial.uninstalled,
@@ -302,10 +302,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--wheels", type=Path, help="packages for the Python of that suite")
     parser.add_argument("--tcg", action="store_true", help="emulate, even if there is /dev/kvm")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds, for a boot or run")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     began = time.monotonic()
     try:
-        tried(given)
+        tried(options)
     except BackupError as error:
         print(f"FAILED {error}\n{error.hint}")
         return 1

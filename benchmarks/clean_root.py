@@ -71,10 +71,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--root", type=Path, default=Path("/tmp/clean-root"))  # noqa: S108
     parser.add_argument("--suite", default="bookworm")
     parser.add_argument("--as", dest="user", default="admin")
-    given = parser.parse_args(argv)
-    below = installation_trial.base_root(given.root, given.suite, _PACKAGES)
+    options = parser.parse_args(argv)
+    below = installation_trial.base_root(options.root, options.suite, _PACKAGES)
     with throwaway_root.opened(below=below) as root:
-        trial = RootTrial(root, given.user)
+        trial = RootTrial(root, options.user)
         acts = (
             *(trial.prepare, trial.quick_start, trial.edit, trial.wait_for_cron, trial.restore),
             *(trial.upgrade_and_back, trial.uninstall),

@@ -63,13 +63,13 @@ def item(run: str, number: int, base: str | None) -> StoredItem:
 def files(moment: datetime, items: Sequence[StoredItem], key: WriterKey) -> Iterator[File]:
     """Yield the files of one run."""
     run = run_id(moment)
-    made = Manifest(HOST, run, "", "", "streamed", "ok", tuple(items), config_id="a")
+    record = Manifest(HOST, run, "", "", "streamed", "ok", tuple(items), config_id="a")
     name = manifest.name_of(run)
-    content = made.to_json()
-    found = {name: content, name + trust.ENDING: key.sign(content), run + manifest.RECOVERY: b""}
-    found |= {part.name: _CONTENT for one in items for part in one.parts}
-    for called, data in found.items():
-        yield File(f"{HOST}/{called}", data, moment)
+    content = record.to_json()
+    contents = {name: content, name + trust.ENDING: key.sign(content), run + manifest.RECOVERY: b""}
+    contents |= {part.name: _CONTENT for one in items for part in one.parts}
+    for file, data in contents.items():
+        yield File(f"{HOST}/{file}", data, moment)
 
 
 def runs(number_of_runs: int, items: int, hours: float, key: WriterKey) -> Iterator[File]:
@@ -80,8 +80,10 @@ def runs(number_of_runs: int, items: int, hours: float, key: WriterKey) -> Itera
         moment = now - timedelta(hours=hours * (number_of_runs - number - 1))
         base = before if number % _CHAIN else None
         before = run_id(moment)
-        found = [item(before, one, base if one == 1 else None) for one in range(1, items + 1)]
-        yield from files(moment, found, key)
+        stored_items = [
+            item(before, one, base if one == 1 else None) for one in range(1, items + 1)
+        ]
+        yield from files(moment, stored_items, key)
 
 
 def check(catalog: Catalog) -> int:
@@ -89,12 +91,12 @@ def check(catalog: Catalog) -> int:
     manifests = [summary.manifest for summary in list_runs(catalog)]
     for run in manifests:
         assert run is not None  # noqa: S101
-        found = readback.StoredRun(catalog, run)
-        assert not readback.missing_parts(found, run.items)  # noqa: S101
+        stored_run = readback.StoredRun(catalog, run)
+        assert not readback.missing_parts(stored_run, run.items)  # noqa: S101
         for one in run.items:
             bases = catalog.manifest(one.base).items if one.base else run.items
             assert one.label in {other.label for other in bases}  # noqa: S101
-            assert b"".join(readback.read_parts(found, one)) == _CONTENT  # noqa: S101
+            assert b"".join(readback.read_parts(stored_run, one)) == _CONTENT  # noqa: S101
     return len(manifests)
 
 
@@ -106,13 +108,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--items", type=int, default=2)
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--act", action="store_true")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nc-backup-benchmark-") as top:
         path = Path(top) / "writer.key"
         writer_key.create(path, HOST)
         key = writer_key.read(path)
-        target = cleanup_stores.target(given.store, Path(top) / "store")
-        target.fill(runs(given.runs, given.items, given.hours, key))
+        target = cleanup_stores.target(options.store, Path(top) / "store")
+        target.fill(runs(options.runs, options.items, options.hours, key))
         line = writer_key.allowed_signer(HOST, key.public)
         known = Trust(signers.Signers(tuple(signers.of_text(line, "key"))))
 
@@ -124,13 +126,13 @@ def main(argv: Sequence[str]) -> int:
         order = Order(RULES, versions=target.versions)
         result, plan = cleaning.clean(catalog(), order, remembered)
         figures: dict[str, object] = {
-            "store": given.store,
-            "runs": given.runs,
+            "store": options.store,
+            "runs": options.runs,
             "seconds": round(time.monotonic() - began, 2),
             "cpu_seconds": round(time.process_time() - cpu, 2),
             "plan": result.message,
         }
-        if given.act:
+        if options.act:
             lines.show(plan)
             began = time.monotonic()
             acting = dataclasses.replace(order, acts=True)

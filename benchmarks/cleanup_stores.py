@@ -73,10 +73,10 @@ def target(kind: str, folder: Path) -> Target:
         "ssh": lambda: SshStore(Session(sshd().server()), str(folder)),
         "rclone": lambda: rclone_stores.opened(f":local:{folder}"),
     }
-    return Target(lambda files: _written(folder, files), opened[kind])
+    return Target(lambda files: _write(folder, files), opened[kind])
 
 
-def _written(folder: Path, files: Iterable[File]) -> None:
+def _write(folder: Path, files: Iterable[File]) -> None:
     for file in files:
         path = folder / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,18 +97,18 @@ def _bucket(kind: str) -> Target:
 
     def fill(files: Iterable[File]) -> None:
         begin = datetime.now(timezone.utc) - timedelta(days=_LOCKED_DAYS)
-        old, new = _opened(server, bucket), _opened(server, bucket, **keys)
+        old, new = _open_store(server, bucket), _open_store(server, bucket, **keys)
 
         def put(file: File) -> None:
-            place = new if file.moment > begin else old
-            store.store_object(place, file.name, [file.content])
+            target_store = new if file.moment > begin else old
+            store.store_object(target_store, file.name, [file.content])
 
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(put, files))
 
-    return Target(fill, lambda: _Dated(_opened(server, bucket)), kind != "s3")
+    return Target(fill, lambda: _Dated(_open_store(server, bucket)), kind != "s3")
 
 
-def _opened(server: S3Server, bucket: str, **keys: object) -> Store:
-    given = {"hostname": "srv", "bucket_name": bucket, "endpoint_url": server.endpoint, **keys}
-    return s3_store.open_store(S3Options(**given))  # type: ignore[arg-type]
+def _open_store(server: S3Server, bucket: str, **keys: object) -> Store:
+    options = {"hostname": "srv", "bucket_name": bucket, "endpoint_url": server.endpoint, **keys}
+    return s3_store.open_store(S3Options(**options))  # type: ignore[arg-type]

@@ -59,11 +59,11 @@ class Databases(Streamed):
         self.conf.write_text(json.dumps(whole), encoding="utf-8")
 
     def run(self) -> list[str]:
-        """The command of a run."""
+        """Return the command of a run."""
         return [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf)]
 
     def theirs(self, dump: str) -> str:
-        """The pipe of standard programs."""
+        """Return the pipe of standard programs."""
         return f"{dump} | zstd -3 -T0 -q | age -r {self.recipient} | split -b {staged.PART}M - p."
 
 
@@ -74,24 +74,24 @@ def _mysql(server: MariaDB, **more: str) -> dict[str, Any]:
 
 
 def _filled(server: MariaDB, name: str, megabytes: int) -> None:
-    """A database of so many MB."""
+    """Create a database of so many MB."""
     server.sql(f"CREATE DATABASE {name}")
     server.sql(_MARIADB.format(megabytes * _MB), name)
 
 
-def mariadb(place: Path, size: int, runs: int, only: str) -> None:
-    """One large database, four at once, many small ones."""
+def mariadb(folder: Path, size: int, runs: int, only: str) -> None:
+    """Measure one large database, four at once, many small ones."""
     server = MariaDB()
     try:
-        bench = Databases(place, place, runs)
+        bench = Databases(folder, folder, runs)
         dump = f"mariadb-dump --defaults-extra-file={server.credentials} --port={server.port} "
         dump += "--single-transaction --quick --routines --triggers --events --hex-blob "
         dump += "--master-data=2 --default-character-set=utf8mb4"
         if only in ("", "mariadb"):
             _filled(server, "large", size)
             bench.section("MYSQL", _mysql(server))
-            called = f"MariaDB, {size} MB / mariadb-dump | zstd -3 -T0 | age | split"
-            bench.pair(called, bench.run(), bench.theirs(f"{dump} large"))
+            title = f"MariaDB, {size} MB / mariadb-dump | zstd -3 -T0 | age | split"
+            bench.pair(title, bench.run(), bench.theirs(f"{dump} large"))
             server.sql("DROP DATABASE large")
         if only in ("", "parallel"):
             for number in range(4):
@@ -106,17 +106,17 @@ def mariadb(place: Path, size: int, runs: int, only: str) -> None:
 
 
 def parallel(bench: Databases, server: MariaDB) -> None:
-    """PARALLEL 1 against 2, in turn."""
-    found: tuple[list[staged.Measured], list[staged.Measured]] = ([], [])
+    """Measure PARALLEL 1 against 2, in turn."""
+    measured: tuple[list[staged.Measured], list[staged.Measured]] = ([], [])
     for _ in range(bench.runs):
-        for number, wanted in enumerate(("1", "2")):
-            bench.section("MYSQL", _mysql(server), PARALLEL=wanted)
-            found[number].append(staged.measure(bench.run(), 1, bench.clear))
-    shown("MariaDB, four databases, PARALLEL 1 / PARALLEL 2", *found)
+        for number, processes in enumerate(("1", "2")):
+            bench.section("MYSQL", _mysql(server), PARALLEL=processes)
+            measured[number].append(staged.measure(bench.run(), 1, bench.clear))
+    shown("MariaDB, four databases, PARALLEL 1 / PARALLEL 2", *measured)
 
 
 def small(bench: Databases, server: MariaDB, dump: str) -> None:
-    """What a database costs beside its dump program."""
+    """Measure what a database costs besides its dump program."""
     for number in range(_SMALL):
         server.sql(f"CREATE DATABASE s{number}; CREATE TABLE s{number}.t (i INT)")
     bench.section("MYSQL", _mysql(server))
@@ -133,20 +133,20 @@ def small(bench: Databases, server: MariaDB, dump: str) -> None:
     )
 
 
-def postgres(place: Path, size: int, runs: int) -> None:
-    """One large database."""
+def postgres(folder: Path, size: int, runs: int) -> None:
+    """Measure one large database."""
     server = Postgres()
     try:
         server.sql("CREATE DATABASE large")
         server.sql(_POSTGRES.format(size * _MB), "large")
-        bench = Databases(place, place, runs)
+        bench = Databases(folder, folder, runs)
         section = {"ACTION": "load", "FROM": "postgres", "FILENAME": "postgres"}
         where = {"HOST": "127.0.0.1", "PORT": str(server.port), "USER": "postgres"}
-        given = {**where, "PASSFILE": str(server.pgpass), "EXCLUDE_DB": "postgres"}
-        bench.section("POSTGRES", {**section, "CLASS": "PostgresBackup", "PARAMETERS": given})
+        parameters = {**where, "PASSFILE": str(server.pgpass), "EXCLUDE_DB": "postgres"}
+        bench.section("POSTGRES", {**section, "CLASS": "PostgresBackup", "PARAMETERS": parameters})
         dump = f"PGPASSFILE={server.pgpass} {program('pg_dump')} -h 127.0.0.1 -p {server.port} "
-        called = f"PostgreSQL, {size} MB / pg_dump -Fc -Z0 | zstd -3 -T0 | age | split"
-        bench.pair(called, bench.run(), bench.theirs(f"{dump} -U postgres -w -Fc -Z0 large"))
+        title = f"PostgreSQL, {size} MB / pg_dump -Fc -Z0 | zstd -3 -T0 | age | split"
+        bench.pair(title, bench.run(), bench.theirs(f"{dump} -U postgres -w -Fc -Z0 large"))
     finally:
         server.stop()
 
@@ -157,12 +157,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--size", type=int, default=1000, help="MB of rows")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="", help="mariadb, parallel, small or postgres")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nc-backup-bench-") as name:
         for folder in ("mariadb", "postgres"):
             Path(name, folder).mkdir()
-        if given.only != "postgres":
-            mariadb(Path(name, "mariadb"), given.size, given.runs, given.only)
-        if given.only in ("", "postgres"):
-            postgres(Path(name, "postgres"), given.size, given.runs)
+        if options.only != "postgres":
+            mariadb(Path(name, "mariadb"), options.size, options.runs, options.only)
+        if options.only in ("", "postgres"):
+            postgres(Path(name, "postgres"), options.size, options.runs)
     return 0

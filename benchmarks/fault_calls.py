@@ -72,9 +72,9 @@ class Fault:
     def arguments(self) -> list[str]:
         """Return the arguments of strace."""
         when = f"{self.call.number}{'+' if self.lasting else ''}"
-        found = ["-e", f"trace={self.call.name}"]
-        found += ["-e", f"inject={self.call.name}:error={self.error}:when={when}"]
-        return [*found, "-P", self.call.path] if self.call.path else found
+        arguments = ["-e", f"trace={self.call.name}"]
+        arguments += ["-e", f"inject={self.call.name}:error={self.error}:when={when}"]
+        return [*arguments, "-P", self.call.path] if self.call.path else arguments
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ def calls(command: Sequence[str], folder: Path) -> list[Call]:
     trace = folder.with_name("trace")
     _run(["-e", f"trace={','.join(f'?{name}' for name in ERRORS)}"], command, trace)
     counts: Counter[tuple[str, ...]] = Counter()
-    found: dict[Call, None] = {}
+    traced: dict[Call, None] = {}
     for line in trace.read_text("utf-8", "surrogateescape").splitlines():
         if parsed := _LINE.match(line):
-            found.setdefault(_call(counts, parsed, str(folder)) or Call("", 0))
-    found.pop(Call("", 0), None)
-    return list(found)
+            traced.setdefault(_call(counts, parsed, str(folder)) or Call("", 0))
+    traced.pop(Call("", 0), None)
+    return list(traced)
 
 
 def _call(counts: Counter[tuple[str, ...]], line: re.Match[str], folder: str) -> Call | None:
@@ -116,10 +116,10 @@ def _call(counts: Counter[tuple[str, ...]], line: re.Match[str], folder: str) ->
     return Call(name, counts[process, name, path], path)
 
 
-def choose(chance: random.Random, found: Sequence[Call]) -> Fault:
+def choose(chance: random.Random, traced: Sequence[Call]) -> Fault:
     """Return a fault: each name of a call is as likely as any other."""
-    name = chance.choice(sorted({call.name for call in found}))
-    call = chance.choice([call for call in found if call.name == name])
+    name = chance.choice(sorted({call.name for call in traced}))
+    call = chance.choice([call for call in traced if call.name == name])
     error = chance.choice(ERRORS[name])
     lasting = bool(call.path) and error != "EINTR" and chance.random() < _LASTING
     return Fault(call, error, lasting)
@@ -145,14 +145,14 @@ def signalled(command: Sequence[str], number: int, after: float, folder: Path) -
     except subprocess.TimeoutExpired:
         process.send_signal(number)
         hits = (f"{folder}: signal {number}",)
-    code, text = _ended(process, folder.with_name("output"))
+    code, text = _outcome_of(process, folder.with_name("output"))
     return Outcome(code, text, time.monotonic() - began, hits)
 
 
 def _run(arguments: Sequence[str], command: Sequence[str], trace: Path) -> tuple[int | None, str]:
     output = trace.with_name("output")
     strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-y", "-e", "signal=none", "-o", str(trace)]
-    return _ended(_started([*strace, *arguments, *command], output), output)
+    return _outcome_of(_started([*strace, *arguments, *command], output), output)
 
 
 def _started(command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
@@ -167,7 +167,7 @@ def _started(command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _ended(process: subprocess.Popen[bytes], output: Path) -> tuple[int | None, str]:
+def _outcome_of(process: subprocess.Popen[bytes], output: Path) -> tuple[int | None, str]:
     """Return exit code and output; None for a process that does not end."""
     try:
         code: int | None = process.wait(LIMIT)

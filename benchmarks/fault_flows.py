@@ -14,8 +14,14 @@ def _backup(lab: BackupLab) -> list[str]:
     return [sys.executable, str(project.ROOT / "backup.py"), "-r", "-c", str(lab.conf)]
 
 
-def _restore(lab: BackupLab, *words: str) -> list[str]:
-    return [sys.executable, str(project.ROOT / "restore/restore.py"), "-c", str(lab.conf), *words]
+def _restore(lab: BackupLab, *arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        str(project.ROOT / "restore/restore.py"),
+        "-c",
+        str(lab.conf),
+        *arguments,
+    ]
 
 
 def _restoring(lab: BackupLab) -> list[str]:

@@ -48,7 +48,7 @@ class Owned(Installation):
 
     @property
     def real(self) -> bool:
-        """Whether owners count."""
+        """Return whether owners count."""
         return True
 
 
@@ -82,14 +82,14 @@ def main(argv: Sequence[str]) -> int:
     """Run setup.py; return its exit code."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("clone", metavar="CLONE", type=Path)
-    parser.add_argument("words", metavar="VERB ...", nargs=argparse.REMAINDER)
-    given = parser.parse_args(argv)
-    if "--prefix" not in given.words:
+    parser.add_argument("arguments", metavar="VERB ...", nargs=argparse.REMAINDER)
+    options = parser.parse_args(argv)
+    if "--prefix" not in options.arguments:
         parser.error("--prefix is missing: this must never change the machine itself")
     first, *others = (folders.steps, configuration.steps, keys.steps)
     table = (owned(first), releases.steps, *map(owned, others), schedule.steps)
     stand_ins: Sequence[tuple[ModuleType, str, object]] = (
-        (installing, "ROOT", given.clone),
+        (installing, "ROOT", options.clone),
         (installing, "python", lambda _verb: Path(sys.executable)),
         (locked_packages, "install", environment),
         (account, "identifiers", lambda: (NUMBER, NUMBER)),
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     )
     for module, name, stand_in in stand_ins:
         setattr(module, name, stand_in)
-    return commands.main(given.words)
+    return commands.main(options.arguments)
 
 
 if __name__ == "__main__":

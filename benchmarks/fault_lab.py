@@ -30,7 +30,7 @@ class Lab:
     """
 
     def __init__(self, folder: Path, flow: Flow[Any]) -> None:
-        """folder: empty, of this lab alone."""
+        """Build the lab in an empty folder of its own."""
         self.flow = flow
         self.folder = folder
         self.live, self.pristine = folder / "live", folder / "pristine"
@@ -62,12 +62,12 @@ class Lab:
         """Return what the last call printed."""
         return (self.folder / "output").read_text("utf-8", "surrogateescape")
 
-    def call(self, name: str, *words: str) -> int:
+    def call(self, name: str, *arguments: str) -> int:
         """Call the main function of a module; return its exit code. Raises TimeoutError."""
         module = imports.module(name)
-        return self.forked(lambda: int(module.main(words)), f"{name} {' '.join(words)}")
+        return self.forked(lambda: int(module.main(arguments)), f"{name} {' '.join(arguments)}")
 
-    def forked(self, work: Callable[[], int], called: str) -> int:
+    def forked(self, work: Callable[[], int], title: str) -> int:
         """Do work in a process of its own; return its exit code. Raises TimeoutError."""
         sys.stdout.flush()
         process = os.fork()
@@ -75,13 +75,13 @@ class Lab:
             _child(self.folder / "output", work)
         until = time.monotonic() + LIMIT
         while time.monotonic() < until:
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
+            finished, status = os.waitpid(process, os.WNOHANG)
+            if finished:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.01)
         os.kill(process, 9)
         os.waitpid(process, 0)
-        raise TimeoutError(called)
+        raise TimeoutError(title)
 
 
 L = TypeVar("L", bound=Lab)
@@ -96,7 +96,7 @@ class BackupLab(Lab):
     """A config, a source, and a store that holds a run of an older state of the source."""
 
     def __init__(self, folder: Path, flow: Flow[Any]) -> None:
-        """folder: empty, of this lab alone."""
+        """Build the lab in an empty folder of its own."""
         live = folder / "live"
         self.source, self.store = live / "source", live / "store"
         self.conf, self.key, self.out = (live / name for name in ("conf.json", "key", "out"))
@@ -104,7 +104,7 @@ class BackupLab(Lab):
 
     @property
     def sealed(self) -> Path:
-        """A folder with one encrypted item in parts, for the command that decrypts."""
+        """Return a folder with one encrypted item in parts, for the command that decrypts."""
         return self.live / "sealed"
 
     def build(self) -> None:
@@ -168,14 +168,14 @@ class BackupLab(Lab):
         """Return the arguments that decrypt `sealed` into a folder."""
         first = min(self.sealed.iterdir())
         sealed = first.with_suffix("")  # the common beginning of the names of its parts
-        words = ("-d", "--KEY_FILE", self.key, "--OBJECTIVES", sealed, "--DESTINATION", target)
-        return [*map(str, words), "--REMOVE_OBJECTIVES", "False"]
+        arguments = ("-d", "--KEY_FILE", self.key, "--OBJECTIVES", sealed, "--DESTINATION", target)
+        return [*map(str, arguments), "--REMOVE_OBJECTIVES", "False"]
 
     def restore(self, run: str) -> int:
         """Restore a run into a new folder `out`; return the exit code."""
         shutil.rmtree(self.out, ignore_errors=True)
-        words = ("-c", str(self.conf), "--restore", run, "--destination", str(self.out))
-        return self.call("restore.command", *words, "--no-report")
+        arguments = ("-c", str(self.conf), "--restore", run, "--destination", str(self.out))
+        return self.call("restore.command", *arguments, "--no-report")
 
     # --- what must hold
 
@@ -210,9 +210,9 @@ class BackupLab(Lab):
         top = self.out / self.flow.source / str(self.source).lstrip("/")
         if self.flow.source != "FILESET":
             return [] if _rows(top / "app.db") == _rows(self.source / "app.db") else ["app.db"]
-        found = {path.relative_to(self.source) for path in self.source.rglob("*")}
-        found |= {path.relative_to(top) for path in top.rglob("*")} if top.exists() else set()
-        return [str(one) for one in sorted(found) if _state(self.source / one) != _state(top / one)]
+        paths = {path.relative_to(self.source) for path in self.source.rglob("*")}
+        paths |= {path.relative_to(top) for path in top.rglob("*")} if top.exists() else set()
+        return [str(one) for one in sorted(paths) if _state(self.source / one) != _state(top / one)]
 
 
 @dataclass(frozen=True)

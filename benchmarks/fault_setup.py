@@ -91,13 +91,13 @@ class SetupLab(Lab):
 
     # --- commands
 
-    def words(self, verb: str) -> list[str]:
+    def arguments(self, verb: str) -> list[str]:
         """Return the arguments of the installer."""
         schedule = ["--schedule", "cron 03:00"] if verb == "install" else []
         return [str(self.clone), verb, "--prefix", str(self.root), *schedule]
 
     def _setup(self, verb: str) -> int:
-        return self.call("benchmarks.fault_installer", *self.words(verb))
+        return self.call("benchmarks.fault_installer", *self.arguments(verb))
 
     def again(self) -> int:
         """Run the verb, unless it is a switch that has been made; return the exit code."""
@@ -118,14 +118,14 @@ class SetupLab(Lab):
 
     def differences(self) -> Iterator[str]:
         """Yield the paths that are not as after the command without a fault."""
-        found = state(self.root)
-        for path in sorted({*found, *self.expected}):
-            if path not in found:
+        entries = state(self.root)
+        for path in sorted({*entries, *self.expected}):
+            if path not in entries:
                 yield f"{path} is missing"
             elif path not in self.expected:
                 yield f"{path} is there"
-            elif found[path] != self.expected[path]:
-                yield f"{path} is {found[path]!r:.200}, not {self.expected[path]!r:.200}"
+            elif entries[path] != self.expected[path]:
+                yield f"{path} is {entries[path]!r:.200}, not {self.expected[path]!r:.200}"
         yield from self.wrong_keys()
 
     def wrong_keys(self) -> Iterator[str]:
@@ -170,14 +170,14 @@ def state(root: Path) -> Mapping[str, object]:
 
     Compiled files are left out: they may be there, or not.
     """
-    found: dict[str, object] = {}
+    entries: dict[str, object] = {}
     for entry in filesystem_handling.entries_below(root):
         path = Path(entry.path)
         name = _TIME.sub("", str(path.relative_to(root)))
         if "__pycache__" in name:
             continue
-        found[f"{name} (twice)" if name in found else name] = _state(path)
-    return found
+        entries[f"{name} (twice)" if name in entries else name] = _state(path)
+    return entries
 
 
 def _state(path: Path) -> object:
@@ -209,7 +209,7 @@ def after_setup(lab: SetupLab, outcome: Outcome) -> Iterator[str]:
 
 def _command(lab: SetupLab) -> list[str]:
     installer = project.ROOT / "benchmarks/fault_installer.py"
-    return [sys.executable, str(installer), *lab.words(lab.flow.verb)]
+    return [sys.executable, str(installer), *lab.arguments(lab.flow.verb)]
 
 
 FLOWS = (

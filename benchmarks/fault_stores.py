@@ -32,7 +32,7 @@ class CleanupLab(BackupLab):
         _store_more(self, _RUNS - 1)
         runs = self.runs()
         assert self.call("cleanup.command", "-c", str(self.conf), "--pin", runs[0]) == 0  # noqa: S101
-        self.going = {*runs[1:-_KEPT], _CRASHED}
+        self.removable = {*runs[1:-_KEPT], _CRASHED}
         assert self.forked(self._crash, "a crashed run") == 0, self.text()  # noqa: S101
 
     def _crash(self) -> int:
@@ -44,7 +44,7 @@ class CleanupLab(BackupLab):
         (self.store / HOST / f".{_CRASHED}.FILESET.tar.zst.age.009{PART}0123abcd").write_text("x")
         return 0
 
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return the arguments of the clean-up."""
         rules = ("--keep-last", str(_KEPT), "--minimum", str(_KEPT))
         return ["-c", str(self.conf), *rules, "--confirm"]
@@ -52,13 +52,13 @@ class CleanupLab(BackupLab):
     def harmed(self) -> Iterator[str]:
         """Yield what has changed of the runs that stay."""
         for problem, run in _changes(self.pristine / "store", self.store):
-            if run not in self.going:
+            if run not in self.removable:
                 yield problem
 
-    def left(self) -> Iterator[str]:
+    def remaining(self) -> Iterator[str]:
         """Yield what had to go, and is still there."""
         for path in self.names():
-            if run_ids.run_in(path.name) in self.going or PART in path.name:
+            if run_ids.run_in(path.name) in self.removable or PART in path.name:
                 yield f"is still there: {path.name}"
 
     def half_gone(self) -> Iterator[str]:
@@ -80,10 +80,10 @@ class CopyLab(BackupLab):
 
     @property
     def target(self) -> Path:
-        """The folder of the store that gets the copy."""
+        """Return the folder of the store that gets the copy."""
         return self.live / "target"
 
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return the arguments of the copy."""
         return ["-c", str(self.conf), "--from", "STORAGE", "--to", f"local://{self.target}"]
 
@@ -121,8 +121,8 @@ class CopyLab(BackupLab):
 
     def sweep(self) -> int:
         """Clean up the copy; return the exit code."""
-        words = ("-c", str(self.conf), "--store", f"local://{self.target}", "--keep-last", "9")
-        return self.call("cleanup.command", *words, "--confirm")
+        arguments = ("-c", str(self.conf), "--store", f"local://{self.target}", "--keep-last", "9")
+        return self.call("cleanup.command", *arguments, "--confirm")
 
 
 def _store_more(lab: BackupLab, count: int) -> None:
@@ -148,10 +148,10 @@ def after_cleanup(lab: CleanupLab, outcome: Outcome) -> Iterator[str]:
     yield from lab.half_gone()
     # without /proc nobody can tell whether the crashed run has ended: then its files stay
     if outcome.code == 0 and not any("</proc/" in hit for hit in outcome.hits):
-        yield from (f"exit 0, and {problem}" for problem in lab.left())
-    if (code := lab.call("cleanup.command", *lab.words())) != 0:
+        yield from (f"exit 0, and {problem}" for problem in lab.remaining())
+    if (code := lab.call("cleanup.command", *lab.arguments())) != 0:
         yield f"the next clean-up ends with {code}: {lab.text().strip()[-200:]}"
-    yield from (f"after the next clean-up {problem}" for problem in lab.left())
+    yield from (f"after the next clean-up {problem}" for problem in lab.remaining())
     yield from lab.harmed()
 
 
@@ -161,7 +161,7 @@ def after_copy(lab: CopyLab, outcome: Outcome) -> Iterator[str]:
     yield from lab.half_copied()
     if outcome.code == 0:
         yield from (f"exit 0, and {problem}" for problem in lab.lacking())
-    if (code := lab.call("copy_runs.command", *lab.words())) != 0:
+    if (code := lab.call("copy_runs.command", *lab.arguments())) != 0:
         yield f"the next copy ends with {code}: {lab.text().strip()[-200:]}"
     yield from (f"after the next copy {problem}" for problem in lab.lacking())
     if lab.unfinished() and lab.sweep() != 0:
@@ -171,11 +171,11 @@ def after_copy(lab: CopyLab, outcome: Outcome) -> Iterator[str]:
 
 
 def _cleaning(lab: CleanupLab) -> list[str]:
-    return [sys.executable, str(project.ROOT / "cleanup/cleanup.py"), *lab.words()]
+    return [sys.executable, str(project.ROOT / "cleanup/cleanup.py"), *lab.arguments()]
 
 
 def _copying(lab: CopyLab) -> list[str]:
-    return [sys.executable, str(project.ROOT / "copy_runs/copy_runs.py"), *lab.words()]
+    return [sys.executable, str(project.ROOT / "copy_runs/copy_runs.py"), *lab.arguments()]
 
 
 FLOWS: tuple[Flow[Any], ...] = (

@@ -87,10 +87,10 @@ def faults(task: Task) -> list[Judged]:
 def _errors(lab: Lab, chance: random.Random) -> Iterator[tuple[str, Outcome]]:
     """Yield faults of system calls, each with the outcome of the command that had it."""
     command = lab.flow.command(lab)
-    found = fault_calls.calls(command, lab.live)
+    traced = fault_calls.calls(command, lab.live)
     while True:
         lab.reset()
-        fault = fault_calls.choose(chance, found)
+        fault = fault_calls.choose(chance, traced)
         yield str(fault), fault_calls.injected(command, fault, lab.live)
 
 
@@ -132,15 +132,15 @@ def tasks(
     names: Sequence[str], count: int, seed: int, folder: str, *, signals: bool = False
 ) -> list[Task]:
     """Return a count of faults, shared equally among flows, in short tasks."""
-    found: list[Task] = []
+    short_tasks: list[Task] = []
     for number, name in enumerate(names):
-        left = count // len(names) + (number < count % len(names))
-        while left:
-            some = min(left, _TASK)
-            found.append(Task(name, some, seed * 10_000 + len(found), signals, folder))
-            left -= some
-    random.Random(seed).shuffle(found)  # noqa: S311  (short and long ones mixed)
-    return found
+        remaining = count // len(names) + (number < count % len(names))
+        while remaining:
+            some = min(remaining, _TASK)
+            short_tasks.append(Task(name, some, seed * 10_000 + len(short_tasks), signals, folder))
+            remaining -= some
+    random.Random(seed).shuffle(short_tasks)  # noqa: S311  (short and long ones mixed)
+    return short_tasks
 
 
 def sweep(chosen: Sequence[Task], jobs: int) -> Iterator[Judged]:
@@ -163,10 +163,10 @@ def table(judged: Sequence[Judged]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|---" * len(head) + "|"
     for flow in dict.fromkeys(one.flow for one in judged):
-        own = [one for one in judged if one.flow == flow]
-        counts = Counter(one.code for one in own)
-        cells = [flow, len(own), sum(bool(one.wrong) for one in own)]
-        cells += [f"{max(one.seconds for one in own):.1f} s", *(counts[code] for code in codes)]
+        of_flow = [one for one in judged if one.flow == flow]
+        counts = Counter(one.code for one in of_flow)
+        cells = [flow, len(of_flow), sum(bool(one.wrong) for one in of_flow)]
+        cells += [f"{max(one.seconds for one in of_flow):.1f} s", *(counts[code] for code in codes)]
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 

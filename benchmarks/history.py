@@ -78,9 +78,11 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=20)
     parser.add_argument("--runs", type=int, default=20, help="measured runs")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        times = [compared(Path(folder), day, given.items) for day in range(_RECORDED + given.runs)]
+        times = [
+            compared(Path(folder), day, options.items) for day in range(_RECORDED + options.runs)
+        ]
     for name, of_runs in zip(("CPU", "elapsed"), zip(*times[_RECORDED:], strict=True), strict=True):
         low, middle, high = (1000 * of(of_runs) for of in (min, statistics.median, max))
         print(f"{name}, ms: {low:.1f} to {high:.1f}, median {middle:.1f}")

@@ -50,24 +50,24 @@ class Trial:
 
     def shell(self, script: str, *, user: str = "", folder: str = "/", code: int = 0) -> str:
         """Run lines of a shell as a user; return what they printed."""
-        words = ["bash", "-euc", f"cd {folder}\n{script}"]
+        command = ["bash", "-euc", f"cd {folder}\n{script}"]
         who = user or "root"
         if who != "root":
-            words = ["runuser", "-u", who, "--", "env", f"HOME={self.home}", *words]
-        done = self.system.run(*words, code=None)
+            command = ["runuser", "-u", who, "--", "env", f"HOME={self.home}", *command]
+        done = self.system.run(*command, code=None)
         if done.returncode != code:
             raise BackupError(f"{script}: exit code {done.returncode}", done.stdout + done.stderr)
         return done.stdout + done.stderr
 
     def quick_start(self) -> None:
-        """The two commands of the README."""
+        """Run the two commands of the README."""
         (script,) = fences("README.md", "## Install")
         script = script.replace("ADDRESS", REPOSITORY).replace("setup.py", self.setup)
         print(self.shell(script, user=self.user, folder=self.home))
 
     @property
     def setup(self) -> str:
-        """The words of the command line that start setup.py."""
+        """Return the part of the command line that starts setup.py."""
         return f"setup.py {self.options}".rstrip()
 
     def prepare_user(self) -> None:
@@ -80,7 +80,7 @@ class Trial:
             )
 
     def edit(self) -> None:
-        """The one edit, with a check before and after, and the commands of the first backup."""
+        """Make the one edit, with a check before and after, and run the first backup."""
         run = f"python3 {CODE}/backup.py -r -c {CONF}"
         text = self.shell(f"runuser -u ncbackup -- {run}", code=2)
         must("LOCAL_BACKUP: is still that of the template" in text, text)
@@ -97,7 +97,7 @@ class Trial:
         self.shell(f"printf %s {shlex.quote(text)} > {CONF}")
 
     def runs(self) -> list[str]:
-        """The runs in the store."""
+        """Return the runs in the store."""
         names = self.shell(f"ls {DISK}/*/ 2>/dev/null || :").splitlines()
         return sorted(name.partition(".")[0] for name in names if name.endswith(".manifest.json"))
 
@@ -112,7 +112,7 @@ class Trial:
         return new[0]
 
     def restore(self) -> None:
-        """The README's commands with the config, as root; then a comparison of /etc."""
+        """Run the README's commands with the config as root, then compare /etc."""
         script = fences("README.md", "## Restore")[0].replace("\\\n", " ")
         lines = [line for line in script.splitlines() if "/etc/nginx" not in line]
         self.shell(f"rm -rf {RESTORED}")
@@ -120,15 +120,15 @@ class Trial:
         inside = self.shell(f"ls -d {RESTORED}/*/etc").strip()
         listing = "find . -printf '%P %y %m %U %G %l\\n' | sort"
         one, two = (set(self.shell(listing, folder=top).splitlines()) for top in ("/etc", inside))
-        gone = {line.split()[0] for line in one ^ two}
+        differing = {line.split()[0] for line in one ^ two}
         expected = {f"nc-backup-py/{name}" for name in _PRIVATE}
-        must(gone == expected, str(sorted(gone ^ expected)[:10]))
+        must(differing == expected, str(sorted(differing ^ expected)[:10]))
         for secret in ("shadow", "gshadow", "sudoers"):
             self.shell(f"cmp /etc/{secret} {inside}/{secret}")
         print(f"restored: {len(two)} entries of /etc are equal, /etc/shadow among them")
 
     def upgrade_and_back(self) -> None:
-        """Another version by git pull; the run after each change must be good."""
+        """Install another version by git pull and go back; each run after it must be good."""
         first = self.shell(f"readlink {CODE}")
         self.publish("9.9.9")
         upgrade, rollback = fences("docs/install.md", "## Upgrade and rollback")
@@ -150,7 +150,7 @@ class Trial:
         )
 
     def run_once(self) -> None:
-        """A run as the user of the backup must be good."""
+        """Run as the user of the backup; the run must be good."""
         command = f"cd / && python3 {CODE}/backup.py -r -c {CONF}"
         print(self.shell(f"runuser -u ncbackup -- bash -c '{command}'"))
 
@@ -159,8 +159,8 @@ class Trial:
         (script,) = fences("docs/install.md", "## Uninstall")
         print(self.shell(script, user=self.user))
         ours = "/etc/cron.d/nc-* /etc/systemd/system/nc-* /usr/local/libexec/nc-*"
-        left = self.shell(f"ls -d /var/lib/nc-backup* {ours} || :")
-        must("\n/" not in f"\n{left}", left)
+        leftovers = self.shell(f"ls -d /var/lib/nc-backup* {ours} || :")
+        must("\n/" not in f"\n{leftovers}", leftovers)
         self.shell(f"test -s {CONF} && test -s /etc/nc-backup-py/key_file.identity")
         must(self.runs(), "the backups are gone")
 
@@ -172,7 +172,7 @@ def must(condition: object, problem: str) -> None:
 
 
 def fences(page: str, heading: str) -> list[str]:
-    """The shell commands below a heading of a page, one text for each block."""
+    """Return the shell commands below a heading of a page, one text for each block."""
     text = (project.ROOT / page).read_text(encoding="utf-8")
     _, _, section = text.partition(f"\n{heading}\n")
     section = re.split(r"^#", section.replace("```sh\n#", "```sh\n "), maxsplit=1, flags=re.M)[0]

@@ -82,7 +82,7 @@ class Figures:
 
     @property
     def median(self) -> float:
-        """The median of the seconds."""
+        """Return the median of the seconds."""
         return statistics.median(self.seconds)
 
 
@@ -90,7 +90,7 @@ class Bench:
     """A config of a fileset and a local store, and the commands that are measured."""
 
     def __init__(self, source: Path, folder: Path, restored: Path) -> None:
-        """folder: of the store and all else that is written; restored: where restores go."""
+        """Use `folder` for the store and all else that is written, `restored` for restores."""
         self.source = source
         self.restored = restored
         self.folder = folder
@@ -128,11 +128,11 @@ class Bench:
         archive.unlink(missing_ok=True)
         return [*_TAR, f"--file={archive}", "--directory=/", self.source.relative_to("/")]
 
-    def restore(self, name: str, *words: str) -> list[str | Path]:
+    def restore(self, name: str, *more: str) -> list[str | Path]:
         """Return the command of a restore into a folder of this name."""
         goal = str(self.restored / name)
-        what = ["--restore", "latest", "--destination", goal, *words]
-        return [sys.executable, ROOT / "restore/restore.py", "-c", self.conf, *what]
+        arguments = ["--restore", "latest", "--destination", goal, *more]
+        return [sys.executable, ROOT / "restore/restore.py", "-c", self.conf, *arguments]
 
     def fresh(self) -> list[str | Path]:
         """Return the command of a restore into a new folder."""
@@ -183,19 +183,19 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=1_000_000, help="number of files")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--restore-below", type=Path, help="default: the temporary folder")
-    given = parser.parse_args(argv)
-    source = tree(given.count)
+    options = parser.parse_args(argv)
+    source = tree(options.count)
     temporary = functools.partial(tempfile.TemporaryDirectory, prefix="nc-backup-bench-")
-    with temporary() as folder, temporary(dir=given.restore_below) as restored:
+    with temporary() as folder, temporary(dir=options.restore_below) as restored:
         bench = Bench(source, Path(folder), Path(restored))
-        print(f"{given.count} files, {given.runs} runs\n")
+        print(f"{options.count} files, {options.runs} runs\n")
         print("| What | Time, s | CPU, s | Peak, MB |\n|---|---|---|---|", flush=True)
         Figures().add(bench.tar())  # both commands find in memory what fits there
-        backups = measure({"run": bench.run, "tar c": bench.tar}, given.runs)
-        restores = measure({"restore": bench.fresh, "--overwrite": bench.overwrite}, given.runs)
+        backups = measure({"run": bench.run, "tar c": bench.tar}, options.runs)
+        restores = measure({"restore": bench.fresh, "--overwrite": bench.overwrite}, options.runs)
         removal.tree(bench.restored / "fresh")
         rows = {"tar x": bench.unpack, "tar x --overwrite": bench.unpack_again}
-        plain = measure(rows, given.runs)
+        plain = measure(rows, options.runs)
     print(f"run / tar c: {backups['run'].median / backups['tar c'].median:.2f}")
     ratio = restores["--overwrite"].median / restores["restore"].median
     print(f"restore with --overwrite / without: {ratio:.2f}")

@@ -70,8 +70,8 @@ class _Check:
         self._rng = rng
         self._objects = objects
         self._signed = signed
-        self._place: BackupLocation = lab.location(objects, signed=signed)
-        self._catalog = self._place.catalog()
+        self._location: BackupLocation = lab.location(objects, signed=signed)
+        self._catalog = self._location.catalog()
         self.outcomes: Counter[str] = Counter()
         self.wrong: list[str] = []
 
@@ -84,11 +84,11 @@ class _Check:
             self.wrong.append(f"{name}: {traceback.format_exc()}")
 
     def lists(self) -> None:
-        """--list and --show."""
+        """Check --list and --show."""
         for as_json in (self._rng.random() < 0.5,):  # noqa: PLR2004
             out, errors = io.StringIO(), io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-                listing.print_runs(self._place, as_json=as_json)
+                listing.print_runs(self._location, as_json=as_json)
             self._printed(out.getvalue() + errors.getvalue())
             if not as_json and self._catalog.run_ids:
                 lines = out.getvalue().count("\n")
@@ -102,7 +102,7 @@ class _Check:
             self.wrong.append(f"printed: {text!r}")
 
     def latest(self) -> None:
-        """What `latest` selects."""
+        """Check what `latest` selects."""
         sequence.require(self._catalog)
         selected = selection.select_run(self._catalog, Preference(), "latest")
         self.outcomes["latest: selected"] += 1
@@ -111,7 +111,7 @@ class _Check:
             self.wrong.append(f"latest is {selected.newest.run_id}")
 
     def each_run(self) -> None:
-        """Every item of every run that is trusted."""
+        """Check every item of every run that is trusted."""
         for run_id in self._catalog.run_ids:
             try:
                 chosen = selection.select_run(self._catalog, Preference(), run_id)
@@ -153,7 +153,7 @@ class _Check:
         self.wrong += [f"{run.run_id} {item.label}: {one}" for one in wrong]
 
     def _inverse(self, stage: str) -> Callable[[Chunks], Iterator[bytes]]:
-        return (self._lab if stage in registry.STAGES else self._place).inverse_stage(stage)
+        return (self._lab if stage in registry.STAGES else self._location).inverse_stage(stage)
 
     def _signed_item(self, run: StoredRun, item: StoredItem, content: bytes) -> Iterator[str]:
         if self._lab.honest.get((run.run_id, item.label)) != (item.kind, content):
@@ -161,11 +161,11 @@ class _Check:
 
     def _believed_item(self, run: StoredRun, item: StoredItem, content: bytes) -> Iterator[str]:
         """Yield what differs from the manifest's text, which is read anew for this."""
-        given = json.loads(self._objects[manifest_of(run.run_id)])
-        if (given["host"], given["run_id"]) != (HOST, run.run_id):
+        record = json.loads(self._objects[manifest_of(run.run_id)])
+        if (record["host"], record["run_id"]) != (HOST, run.run_id):
             yield "of another run or host"
         name = (item.section, item.name)
-        entries = [one for one in given["items"] if (one.get("section"), one.get("name")) == name]
+        entries = [one for one in record["items"] if (one.get("section"), one.get("name")) == name]
         if len(entries) != 1:
             yield f"has {len(entries)} entries"
             return
@@ -178,11 +178,11 @@ class _Check:
             yield "SHA-256 differs"
         if "age" not in entry["stages"]:
             yield "not encrypted"
-        yield from self._parts(given, entry, content)
+        yield from self._parts(record, entry, content)
 
-    def _parts(self, given: Any, entry: Any, content: bytes) -> Iterator[str]:  # noqa: ANN401
-        start = given["run_id"] + "."
-        if given["mode"] == "streamed":
+    def _parts(self, record: Any, entry: Any, content: bytes) -> Iterator[str]:  # noqa: ANN401
+        start = record["run_id"] + "."
+        if record["mode"] == "streamed":
             names = filter(None, (entry["section"], entry["name"]))
             start += "".join(f"{item_record.quoted(name)}." for name in names)
         raw = b""
@@ -197,8 +197,8 @@ class _Check:
             yield "is not what its parts contain"
 
     def backup(self) -> None:
-        """What a run of the same host asks of the store: it must never be stopped by it."""
-        catalog = Catalog(self._place.store, HOST, Trust(everybody=True))
+        """Ask of the store what a run of the same host asks; that must never stop the run."""
+        catalog = Catalog(self._location.store, HOST, Trust(everybody=True))
         history = History(catalog)
         history.newest_complete("c")
         past = Past([history])
@@ -213,11 +213,11 @@ class _Check:
                     with contextlib.suppress(BackupError):
                         registry.kind(item.kind).facts.of(item)
         sequence.problem(catalog, "c")
-        before = {entry.name for entry in self._place.store.entries(HOST)}
+        before = {entry.name for entry in self._location.store.entries(HOST)}
         with contextlib.suppress(BackupError):  # what it cannot read it leaves alone
             remove_crashed_runs(catalog, "20990101_000000", 0.0)
-        gone = before - {entry.name for entry in self._place.store.entries(HOST)}
-        named = {name for name in gone if self._is_named(name)}
+        removed = before - {entry.name for entry in self._location.store.entries(HOST)}
+        named = {name for name in removed if self._is_named(name)}
         if named:
             self.wrong.append(f"removed {named}")
 
@@ -227,19 +227,19 @@ class _Check:
         return any(base.encode() in text for text in texts)
 
     def restore(self) -> None:
-        """A restore into a folder: what lies there is what was stored, where it was signed."""
+        """Restore into a folder; if signed, it must have what was stored."""
         for run in [one.manifest for one in list_runs(self._catalog) if one.manifest is not None]:
             whole = selection.of_run(StoredRun(self._catalog, run))
             with tempfile.TemporaryDirectory(dir=self._lab.folder) as folder:
                 out = Path(folder, "out")
-                steps = Restoring(self._place, self._catalog).into_folder(
+                steps = Restoring(self._location, self._catalog).into_folder(
                     whole, out, overwrite=False
                 )
                 self._files(whole, out, {one.name for one in steps if one.result.status.stored})
 
     def _files(self, whole: Selection, out: Path, good: set[str]) -> None:
         self.outcomes["item: restored"] += len(good)
-        found = {path.relative_to(out).parts[0] for path in out.glob("*")}
-        wanted = {item.section for item in whole.items if item.label in good}
-        if self._signed and not found <= wanted:
-            self.wrong.append(f"restored {found - wanted}")
+        restored = {path.relative_to(out).parts[0] for path in out.glob("*")}
+        expected = {item.section for item in whole.items if item.label in good}
+        if self._signed and not restored <= expected:
+            self.wrong.append(f"restored {restored - expected}")

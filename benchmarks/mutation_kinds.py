@@ -42,42 +42,43 @@ def _manifest(objects: Objects, rng: random.Random) -> tuple[str, Any]:
     """Return a manifest's name, and its value; None where it is none any more."""
     name = manifest_of(rng.choice(RUNS))
     try:
-        given = json.loads(objects[name])
+        record = json.loads(objects[name])
     except (KeyError, ValueError, RecursionError):
-        given = None
-    return name, given if isinstance(given, dict) and isinstance(given.get("items"), list) else None
+        record = None
+    is_manifest = isinstance(record, dict) and isinstance(record.get("items"), list)
+    return name, record if is_manifest else None
 
 
-def _write(objects: Objects, name: str, given: Any) -> None:  # noqa: ANN401  (any JSON value)
-    objects[name] = json.dumps(given).encode()
+def _write(objects: Objects, name: str, record: Any) -> None:  # noqa: ANN401  (any JSON value)
+    objects[name] = json.dumps(record).encode()
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401  (any JSON value)
+def _fields(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401  (any JSON value)
     """Return every container and key of a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value))
-    found: list[tuple[Any, Any]] = []
+    fields: list[tuple[Any, Any]] = []
     for key in keys:
-        found.append((value, key))
+        fields.append((value, key))
         if isinstance(value[key], dict | list):
-            found += _places(value[key])
-    return found
+            fields += _fields(value[key])
+    return fields
 
 
 def _edited(
     edit: Callable[[Any, random.Random], None], objects: Objects, rng: random.Random
 ) -> None:
-    name, given = _manifest(objects, rng)
-    if given is not None:
-        edit(given, rng)
-        _write(objects, name, given)
+    name, record = _manifest(objects, rng)
+    if record is not None:
+        edit(record, rng)
+        _write(objects, name, record)
 
 
 def value_replaced(objects: Objects, rng: random.Random) -> None:
     """Put any value in the place of another."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        place, key = rng.choice(_places(given))
-        place[key] = rng.choice(_VALUES)
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_fields(record))
+        container[key] = rng.choice(_VALUES)
 
     _edited(edit, objects, rng)
 
@@ -85,11 +86,11 @@ def value_replaced(objects: Objects, rng: random.Random) -> None:
 def item_value_replaced(objects: Objects, rng: random.Random) -> None:
     """Put any value into one field of an item, or of a part."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        items = [one for one in given["items"] if isinstance(one, dict) and one]
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        items = [one for one in record["items"] if isinstance(one, dict) and one]
         if items:
-            place, key = rng.choice(_places(rng.choice(items)))
-            place[key] = rng.choice(_VALUES)
+            container, key = rng.choice(_fields(rng.choice(items)))
+            container[key] = rng.choice(_VALUES)
 
     _edited(edit, objects, rng)
 
@@ -97,12 +98,12 @@ def item_value_replaced(objects: Objects, rng: random.Random) -> None:
 def key_changed(objects: Objects, rng: random.Random) -> None:
     """Remove an entry, or repeat one of a list."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        place, key = rng.choice(_places(given))
-        if isinstance(place, list) and rng.random() < 0.5:  # noqa: PLR2004
-            place.append(json.loads(json.dumps(place[key])))
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_fields(record))
+        if isinstance(container, list) and rng.random() < 0.5:  # noqa: PLR2004
+            container.append(json.loads(json.dumps(container[key])))
         else:
-            del place[key]
+            del container[key]
 
     _edited(edit, objects, rng)
 
@@ -110,14 +111,14 @@ def key_changed(objects: Objects, rng: random.Random) -> None:
 def value_nudged(objects: Objects, rng: random.Random) -> None:
     """Change a number by one, or one character of a text."""
 
-    def edit(given: Any, rng: random.Random) -> None:  # noqa: ANN401
-        place, key = rng.choice(_places(given))
-        old = place[key]
+    def edit(record: Any, rng: random.Random) -> None:  # noqa: ANN401
+        container, key = rng.choice(_fields(record))
+        old = container[key]
         if type(old) is int:
-            place[key] = old + rng.choice((-1, 1))
+            container[key] = old + rng.choice((-1, 1))
         elif isinstance(old, str) and old:
             at = rng.randrange(len(old))
-            place[key] = old[:at] + rng.choice("0123456789abcdefZ./\0\x1b") + old[at + 1 :]
+            container[key] = old[:at] + rng.choice("0123456789abcdefZ./\0\x1b") + old[at + 1 :]
 
     _edited(edit, objects, rng)
 
@@ -129,7 +130,7 @@ def values_swapped(objects: Objects, rng: random.Random) -> None:
         return
     if one == other:
         second = first
-    items = [rng.choice(given["items"] or [None]) for given in (first, second)]
+    items = [rng.choice(record["items"] or [None]) for record in (first, second)]
     if not all(isinstance(item, dict) for item in items):
         return
     keys = ("parts", "name", "section", "kind", "sha256", "size", "stages", "facts", "ending")

@@ -63,30 +63,30 @@ class Lab:
         options = encryption.Options(key_file=key)
         packing = loader.stage("compression/compression.py")
         self._stages = (packing.stage(packing.Options()), encryption.stage(options))
-        self.objects = self._made(self._key)
+        self.objects = self._created(self._key)
         self.inverse_stage = functools.cache(self.location({}, signed=True).inverse_stage)
         self.unsigned = {
             name: one for name, one in self.objects.items() if not name.endswith(trust.ENDING)
         }
 
-    def _made(self, key: writer_key.WriterKey) -> dict[str, bytes]:
-        place = MemoryStore()
-        catalog = Catalog(place, HOST, Trust(everybody=True))
+    def _created(self, key: writer_key.WriterKey) -> dict[str, bytes]:
+        store = MemoryStore()
+        catalog = Catalog(store, HOST, Trust(everybody=True))
         digests: tuple[str, ...] = ()
         for number, run_id in enumerate(RUNS, 1):
-            items = tuple(self._stored(place, run_id, one) for one in _contents(number))
+            items = tuple(self._stored(store, run_id, one) for one in _contents(number))
             mode = "staged" if run_id in _STAGED else "streamed"
             when = run_ids.stamp(run_ids.time_of(run_id))
-            made = Manifest(
+            record = Manifest(
                 HOST, run_id, when, when, mode, "ok", items, program="x", machine="m",
                 config_id="c", sequence=number, previous_run=RUNS[number - 2] if number > 1 else "",
                 previous=digests,
             )  # fmt: skip
-            markers.publish_manifest(catalog, made, key)
-            digests = (hashlib.sha256(place.objects.read(manifest_of(run_id))).hexdigest(),)
-        return {name: place.objects.read(name) for name in _names(place)}
+            markers.publish_manifest(catalog, record, key)
+            digests = (hashlib.sha256(store.objects.read(manifest_of(run_id))).hexdigest(),)
+        return {name: store.objects.read(name) for name in _names(store)}
 
-    def _stored(self, place: Store, run_id: str, content: Content) -> StoredItem:
+    def _stored(self, store: Store, run_id: str, content: Content) -> StoredItem:
         section, name, kind, plain = content
         ending = ".tar" if kind == "fileset" else ".sql"
         item = Item(name, kind, lambda _head: ending, lambda: iter([plain]))
@@ -98,7 +98,7 @@ class Lab:
         if run_id in _STAGED:
             file = f"{HOST}/{run_id}.{section}_{name.replace('/', '_')}{ending}.zst.age"
             where = dataclasses.replace(where, layout=parts_of(file))
-        done = pipeline.store_item(item, section, stages, [StoreProgress("S", place)], where)
+        done = pipeline.store_item(item, section, stages, [StoreProgress("S", store)], where)
         self.honest[run_id, done.item.label] = kind, plain
         return done.item
 
@@ -115,12 +115,12 @@ class Lab:
         return raw
 
 
-def _names(place: MemoryStore) -> Iterator[str]:
-    return (entry.name for entry in place.entries(HOST))
+def _names(store: MemoryStore) -> Iterator[str]:
+    return (entry.name for entry in store.entries(HOST))
 
 
 def _contents(number: int) -> Iterator[Content]:
-    """The items of a run: two filesets and two dumps; no two runs have one content."""
+    """Yield the items of a run, two filesets and two dumps, with different content in each run."""
     rng = random.Random(number)  # noqa: S311  (repeatable)
     for section in ("ETC", "WWW"):
         raw = io.BytesIO()

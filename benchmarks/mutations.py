@@ -75,8 +75,8 @@ def _parsed_once() -> Iterator[None]:
 
 
 def mutations(task: Task) -> Tally:
-    """Alter the runs of one lab again and again; each case begins with the unaltered ones."""
-    found = Tally()
+    """Alter the runs of one lab again and again; each case begins with the unaltered runs."""
+    tally = Tally()
     logger.setLevel(logging.ERROR)
     with _parsed_once(), tempfile.TemporaryDirectory(dir=task.folder) as folder:
         lab = Lab(Path(folder))
@@ -86,12 +86,12 @@ def mutations(task: Task) -> Tally:
             signed = rng.random() < 0.5  # noqa: PLR2004
             objects, done = mutation_kinds.altered(lab, rng, signed=signed)
             outcomes, wrong = mutation_checks.judged(lab, objects, rng, signed=signed)
-            found.cases += 1
-            found.outcomes += outcomes
-            found.wrong += [
+            tally.cases += 1
+            tally.outcomes += outcomes
+            tally.wrong += [
                 f"seed {seed}, signed {signed}: {', '.join(done)}: {one}" for one in wrong
             ]
-    return found
+    return tally
 
 
 def all_tasks(count: int, seed: int, folder: str) -> Iterator[Task]:
@@ -106,12 +106,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     total, started = Tally(), time.monotonic()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        pool = ProcessPoolExecutor(given.jobs, mp_context=context)
-        for one in pool.map(mutations, all_tasks(given.count, given.seed, folder)):
+        pool = ProcessPoolExecutor(options.jobs, mp_context=context)
+        for one in pool.map(mutations, all_tasks(options.count, options.seed, folder)):
             total.add(one)
         pool.shutdown()
     for line in total.wrong[:100]:

@@ -40,40 +40,40 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--objects", type=int, default=200, help="small objects")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="of the store; default: a temporary one")
-    chosen = parser.parse_args(argv)
-    place = Path(tempfile.mkdtemp(prefix="nc-bench-rclone-", dir=chosen.folder))
+    options = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp(prefix="nc-bench-rclone-", dir=options.folder))
     try:
-        _large(place, chosen.size, chosen.runs)
-        _small(place, chosen.objects, chosen.runs)
+        _large(folder, options.size, options.runs)
+        _small(folder, options.objects, options.runs)
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
     return 0
 
 
-def _opened(remote: str, work: Path) -> store.Store:
-    own = program("rclone")
+def _open_store(remote: str, work: Path) -> store.Store:
+    executable = program("rclone")
     options = Options(
-        hostname="srv", remote=remote, program=own, config=Path(os.devnull), work_folder=work
+        hostname="srv", remote=remote, program=executable, config=Path(os.devnull), work_folder=work
     )
     return rclone_store.open_store(options)
 
 
-def _large(place: Path, size: int, runs: int) -> None:
-    source = place / "source"
+def _large(folder: Path, size: int, runs: int) -> None:
+    source = folder / "source"
     with source.open("wb") as file:
         for _ in range(size):
             file.write(os.urandom(_BLOCK))
     ours: list[float] = []
     theirs: dict[str, list[float]] = {"rclone rcat": [], "rclone rcat, then rclone hashsum": []}
-    remote = f":local:{place}/other"
+    remote = f":local:{folder}/other"
     for number in range(runs):
         for name, times in theirs.items():
             times.append(_timed(_rcat, source, f"{remote}/x", "hashsum" in name))
-            (place / "other/x").unlink()
-        made = _opened(f":local:{place}/store", place)
-        ours.append(_timed(store.store_object, made, f"srv/{number}", stream.read(source)))
-        made.remove([f"srv/{number}"])
-        del made
+            (folder / "other/x").unlink()
+        target = _open_store(f":local:{folder}/store", folder)
+        ours.append(_timed(store.store_object, target, f"srv/{number}", stream.read(source)))
+        target.remove([f"srv/{number}"])
+        del target
     _show(f"{size} MB", ours, theirs)
 
 
@@ -84,13 +84,13 @@ def _rcat(source: Path, remote: str, hashed: bool) -> None:
         _rclone("hashsum", "sha256", remote)
 
 
-def _rclone(*words: str, stdin: int = subprocess.DEVNULL) -> None:
-    command = [program("rclone"), "--config", os.devnull, *words]
+def _rclone(*arguments: str, stdin: int = subprocess.DEVNULL) -> None:
+    command = [program("rclone"), "--config", os.devnull, *arguments]
     subprocess.run(command, stdin=stdin, stdout=subprocess.DEVNULL, check=True)
 
 
-def _small(place: Path, count: int, runs: int) -> None:
-    source = place / "small"
+def _small(folder: Path, count: int, runs: int) -> None:
+    source = folder / "small"
     source.mkdir()
     for number in range(count):
         (source / f"{number}").write_bytes(os.urandom(_SMALL))
@@ -98,16 +98,16 @@ def _small(place: Path, count: int, runs: int) -> None:
     theirs: dict[str, list[float]] = {"rclone copy": [], "rclone rcat, a process each": []}
     copy, single = theirs.values()
     for number in range(runs):
-        copy.append(_timed(_rclone, "copy", str(source), f":local:{place}/copied{number}"))
-        single.append(_timed(_each_rcat, source, f":local:{place}/single{number}"))
-        made = _opened(f":local:{place}/store{number}", place)
-        ours.append(_timed(_each, made, source))
+        copy.append(_timed(_rclone, "copy", str(source), f":local:{folder}/copied{number}"))
+        single.append(_timed(_each_rcat, source, f":local:{folder}/single{number}"))
+        target = _open_store(f":local:{folder}/store{number}", folder)
+        ours.append(_timed(_each, target, source))
     _show(f"{count} objects of 4 KB, one after the other", ours, theirs)
 
 
-def _each(made: store.Store, source: Path) -> None:
+def _each(target: store.Store, source: Path) -> None:
     for path in source.iterdir():
-        store.store_object(made, f"small/{path.name}", stream.read(path))
+        store.store_object(target, f"small/{path.name}", stream.read(path))
 
 
 def _each_rcat(source: Path, remote: str) -> None:
@@ -115,15 +115,15 @@ def _each_rcat(source: Path, remote: str) -> None:
         _rcat(path, f"{remote}/{path.name}", hashed=False)
 
 
-def _timed(work: Callable[..., object], *given: object) -> float:
+def _timed(work: Callable[..., object], *arguments: object) -> float:
     began = time.monotonic()
-    work(*given)
+    work(*arguments)
     return time.monotonic() - began
 
 
-def _show(what: str, ours: list[float], theirs: dict[str, list[float]]) -> None:
+def _show(title: str, ours: list[float], theirs: dict[str, list[float]]) -> None:
     median = statistics.median(ours)
-    print(f"{what}: {median:.2f} s ({min(ours):.2f} to {max(ours):.2f})")
+    print(f"{title}: {median:.2f} s ({min(ours):.2f} to {max(ours):.2f})")
     for name, times in theirs.items():
         other = statistics.median(times)
         print(

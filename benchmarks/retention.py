@@ -71,17 +71,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     print(f"{_RUNS:,} runs with {_ITEMS} items planned in {seconds():.2f} s")
     started, wrong = time.monotonic(), []
-    pool = ProcessPoolExecutor(given.jobs, mp_context=multiprocessing.get_context("spawn"))
-    for some in pool.map(faults, tasks(given.count, given.seed)):
+    pool = ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"))
+    for some in pool.map(faults, tasks(options.count, options.seed)):
         wrong += some
     pool.shutdown()
     for line in wrong[:100]:
         print(line)
     took = time.monotonic() - started
-    print(f"{given.count:,} histories in {took:.0f} s: {len(wrong)} wrong")
+    print(f"{options.count:,} histories in {took:.0f} s: {len(wrong)} wrong")
     return 1 if wrong else 0
 
 

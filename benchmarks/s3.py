@@ -82,23 +82,23 @@ class Bench:
         program = f"{sys.executable} {project.ROOT}/benchmarks/s3.py"
         return f"{program} --child {self.server.endpoint} {prefix} {path}"
 
-    def theirs(self, what: str) -> str:
-        """The command of AWS."""
+    def theirs(self, source: str) -> str:
+        """Return the command of AWS."""
         return (
-            f"{self.aws} --endpoint-url {self.server.endpoint} s3 cp --only-show-errors {what} "
+            f"{self.aws} --endpoint-url {self.server.endpoint} s3 cp --only-show-errors {source} "
             f"s3://{BUCKET}/theirs-{uuid.uuid4().hex}"
         )
 
-    def pair(self, called: str, ours: str, theirs: str, source: str = "") -> None:
+    def pair(self, title: str, ours: str, theirs: str, source: str = "") -> None:
         """Measure both in turn and show them. source: what is piped into them"""
-        found: tuple[list[staged.Measured], list[staged.Measured]] = ([], [])
+        measured: tuple[list[staged.Measured], list[staged.Measured]] = ([], [])
         for _ in range(self.runs):
             for number, command in enumerate((ours, theirs)):
                 unique = command.replace("ours-", f"ours-{uuid.uuid4().hex}")
                 unique = unique.replace("theirs-", f"theirs-{uuid.uuid4().hex}")
                 piped = f"set -eo pipefail; {source}{unique}"
-                found[number].append(staged.measure(["bash", "-c", piped], 1, self.clear))
-        shown(called, *found)
+                measured[number].append(staged.measure(["bash", "-c", piped], 1, self.clear))
+        shown(title, *measured)
 
     def clear(self) -> None:
         """Remove what earlier runs have stored: the server keeps all on one disk."""
@@ -110,22 +110,22 @@ class Bench:
             page = client.list_objects_v2(Bucket=BUCKET).get("Contents")
 
     def upload(self, megabytes: int) -> None:
-        """One stream of unknown length."""
+        """Measure one stream of unknown length."""
         file = incompressible(megabytes) / "random"
-        called = f"stream of {megabytes} MB / aws s3 cp -"
-        self.pair(called, self.ours("-"), self.theirs("-") + "/stream", f"cat {file} | ")
+        title = f"stream of {megabytes} MB / aws s3 cp -"
+        self.pair(title, self.ours("-"), self.theirs("-") + "/stream", f"cat {file} | ")
 
     def small(self) -> None:
-        """Many small objects."""
+        """Measure many small objects."""
         folder = Path(tempfile.mkdtemp(prefix="nc-backup-benchmark-"))
         for number in range(_SMALL):
             (folder / f"{number:04}").write_bytes(os.urandom(_SIZE))
-        called = f"{_SMALL} objects of 4 KB / aws s3 cp --recursive"
-        self.pair(called, self.ours(str(folder)), self.theirs(f"--recursive {folder}"))
+        title = f"{_SMALL} objects of 4 KB / aws s3 cp --recursive"
+        self.pair(title, self.ours(str(folder)), self.theirs(f"--recursive {folder}"))
         shutil.rmtree(folder)
 
     def listing(self) -> None:
-        """--list of a bucket with many signed runs."""
+        """Measure --list of a bucket with many signed runs."""
         self.clear()
         folder = Path(tempfile.mkdtemp(prefix="nc-backup-benchmark-"))
         path = folder / "writer.key"
@@ -137,9 +137,9 @@ class Bench:
             list(pool.map(lambda one: store.store_object(target, one[0], [one[1]]), runs))
         signer = folder / "signer"
         signer.write_text(writer_key.allowed_signer("benchmark", key.public))
-        place = ["--store", f"s3://{BUCKET}/runs", "--endpoint", self.server.endpoint]
+        address = ["--store", f"s3://{BUCKET}/runs", "--endpoint", self.server.endpoint]
         program = str(project.ROOT / "restore/restore.py")
-        command = [sys.executable, program, *place, "--list", "--signer", str(signer)]
+        command = [sys.executable, program, *address, "--list", "--signer", str(signer)]
         done = staged.measure(command, self.runs, lambda: None)
         cpu = sum(done.cpu) / len(done.cpu)
         count = len(runs) // 2
@@ -149,7 +149,7 @@ class Bench:
         shutil.rmtree(folder)
 
     def cuts(self) -> None:
-        """Connections that are cut at random bytes, half of them in either direction."""
+        """Cut connections at random bytes, half of them in either direction."""
         proxy = CuttingProxy(int(self.server.endpoint.rpartition(":")[2]))
         rng = random.Random(_SEED)  # noqa: S311  (no secret)
         content = os.urandom(_CUT)
@@ -175,17 +175,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="", choices=("", "upload", "small", "list", "cuts"))
     parser.add_argument("--aws", default=shutil.which("aws") or "aws")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     os.environ["NC_TEST_WEED_VOLUME"] = "2048"
     print("load:", *os.getloadavg())
-    bench = Bench(given.aws, given.runs)
+    bench = Bench(options.aws, options.runs)
     for name, work in {
-        "upload": lambda: bench.upload(given.size),
+        "upload": lambda: bench.upload(options.size),
         "small": bench.small,
         "list": bench.listing,
         "cuts": bench.cuts,
     }.items():
-        if given.only in ("", name):
+        if options.only in ("", name):
             work()
     return 0
 

@@ -71,9 +71,15 @@ class Trial:
         whole["OTHER"] = execute("storage", DESTINATION="local", LOCAL_BACKUP=other)
         self.system.configure(whole, STREAM="True", SHRINK_CHECK="False")
 
-    def command(self, program: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    def command(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of the project."""
-        argv = [sys.executable, str(project.ROOT / program), "-c", str(self.system.conf), *words]
+        argv = [
+            sys.executable,
+            str(project.ROOT / program),
+            "-c",
+            str(self.system.conf),
+            *arguments,
+        ]
         return subprocess.run(argv, cwd="/", capture_output=True, text=True, check=False)
 
     def run(self) -> None:
@@ -113,8 +119,8 @@ class Trial:
         listed = self.command("restore/restore.py", "--store", store, "--list").stdout
         run = max(_RUN.findall(listed), default="")
         into = Path(tempfile.mkdtemp(dir=self.folder)) / "out"
-        words = ("--restore", run, "--destination", str(into))
-        done = self.command("restore/restore.py", "--store", store, *words)
+        arguments = ("--restore", run, "--destination", str(into))
+        done = self.command("restore/restore.py", "--store", store, *arguments)
         self._count(f"restore {store}", done, lambda: self._is_gone(store, run))
         for file in into.rglob("file") if done.returncode == 0 else ():
             if file.read_bytes() not in self._read:
@@ -139,19 +145,19 @@ class Trial:
 
     def _count(
         self,
-        what: str,
+        subject: str,
         done: "subprocess.CompletedProcess[str]",
         overtaken: Callable[[], bool],
     ) -> None:
         """Count an outcome. overtaken: whether a failure is that of something that has gone"""
         text = (done.stdout + done.stderr).strip()
         if done.returncode == 0:
-            self.counts[f"{what}: done"] += 1
+            self.counts[f"{subject}: done"] += 1
         elif "Traceback" not in text and (any(one in text for one in _OVERTAKEN) or overtaken()):
-            self.counts[f"{what}: overtaken"] += 1
+            self.counts[f"{subject}: overtaken"] += 1
         else:
-            self.counts[f"{what}: FAILED"] += 1
-            self.problems.append(f"{what}: exit code {done.returncode}: {text[-800:]}")
+            self.counts[f"{subject}: FAILED"] += 1
+            self.problems.append(f"{subject}: exit code {done.returncode}: {text[-800:]}")
 
     def verify(self) -> None:
         """Clean up once more; every run that is left verifies, and nothing else is left."""
@@ -176,12 +182,12 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--store", choices=("local", "s3"), default="local")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nc-backup-benchmark-") as top:
-        trial = Trial(Path(top), given.store, given.seconds)
+        trial = Trial(Path(top), options.store, options.seconds)
         trial.run()
-    for what, times in sorted(trial.counts.items()):
-        print(f"{times:5} {what}")
+    for outcome, times in sorted(trial.counts.items()):
+        print(f"{times:5} {outcome}")
     for problem in trial.problems:
         print(f"problem: {problem}")
     return 1 if trial.problems else 0

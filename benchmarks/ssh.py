@@ -42,24 +42,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--objects", type=int, default=1000, help="small objects")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="of the store; default: a temporary one")
-    chosen = parser.parse_args(argv)
-    place = Path(tempfile.mkdtemp(prefix="nc-bench-ssh-", dir=chosen.folder))
+    options = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp(prefix="nc-bench-ssh-", dir=options.folder))
     try:
-        _large(place, chosen.size, chosen.runs)
-        _small(place, chosen.objects, chosen.runs)
+        _large(folder, options.size, options.runs)
+        _small(folder, options.objects, options.runs)
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
     return 0
 
 
-def _large(place: Path, size: int, runs: int) -> None:
-    source = place / "source"
+def _large(folder: Path, size: int, runs: int) -> None:
+    source = folder / "source"
     with source.open("wb") as file:
         for _ in range(size):
             file.write(os.urandom(_BLOCK))
     account = sshd().server()
     command = [*account.argv(), "--", account.host]
-    into = place / "other"
+    into = folder / "other"
     rivals = {
         "ssh host 'cat > f'": f"cat > {into}",
         "the same, sync and sha256sum": f"cat > {into} && sync {into} && sha256sum {into}",
@@ -71,17 +71,17 @@ def _large(place: Path, size: int, runs: int) -> None:
             theirs[name].append(_timed(_piped, [*command, line], source))
             into.unlink()
         for name, times in ours.items():
-            made = SshStore(Session(account, with_shell=name == "shell"), str(place / "store"))
+            target = SshStore(Session(account, with_shell=name == "shell"), str(folder / "store"))
             chunks = stream.read(source)
             key = f"large/{name}.{number}"
-            times.append(_timed(store.store_object, made, key, chunks))
-            made.remove([key])
+            times.append(_timed(store.store_object, target, key, chunks))
+            target.remove([key])
     for name, times in ours.items():
         _show(f"{size} MB, {name}", times, theirs)
 
 
-def _small(place: Path, count: int, runs: int) -> None:
-    source = place / "small"
+def _small(folder: Path, count: int, runs: int) -> None:
+    source = folder / "small"
     source.mkdir()
     for number in range(count):
         (source / f"{number}").write_bytes(os.urandom(_SMALL))
@@ -89,24 +89,24 @@ def _small(place: Path, count: int, runs: int) -> None:
     ours: list[float] = []
     theirs: dict[str, list[float]] = {"sftp -b, put -r": []}
     for number in range(runs):
-        into = place / f"copied{number}"
+        into = folder / f"copied{number}"
         batch = f"mkdir {into}\nput -r {source} {into}\n".encode()
-        words = ["sftp", "-q", "-b", "-", *_options(account), f"{account.user}@{account.host}"]
-        theirs["sftp -b, put -r"].append(_timed(_given, words, batch))
-        made = SshStore(Session(account), str(place / f"store{number}"))
-        ours.append(_timed(_each, made, source))
+        sftp = ["sftp", "-q", "-b", "-", *_options(account), f"{account.user}@{account.host}"]
+        theirs["sftp -b, put -r"].append(_timed(_run_with_input, sftp, batch))
+        target = SshStore(Session(account), str(folder / f"store{number}"))
+        ours.append(_timed(_each, target, source))
     _show(f"{count} objects of 4 KB, one after the other", ours, theirs)
 
 
-def _each(made: SshStore, source: Path) -> None:
+def _each(target: SshStore, source: Path) -> None:
     for path in source.iterdir():
-        store.store_object(made, f"small/{path.name}", stream.read(path))
+        store.store_object(target, f"small/{path.name}", stream.read(path))
 
 
 def _options(account: Server) -> list[str]:
     """Return the options of ssh as sftp takes them."""
-    words = account.argv()[3:]
-    return [*words[: words.index("-l")], "-P", str(account.port)]
+    arguments = account.argv()[3:]
+    return [*arguments[: arguments.index("-l")], "-P", str(account.port)]
 
 
 def _piped(command: list[str], source: Path) -> None:
@@ -114,19 +114,19 @@ def _piped(command: list[str], source: Path) -> None:
         subprocess.run(command, stdin=file, stdout=subprocess.DEVNULL, check=True)
 
 
-def _given(command: list[str], text: bytes) -> None:
+def _run_with_input(command: list[str], text: bytes) -> None:
     subprocess.run(command, input=text, stdout=subprocess.DEVNULL, check=True)
 
 
-def _timed(work: Callable[..., object], *given: object) -> float:
+def _timed(work: Callable[..., object], *arguments: object) -> float:
     began = time.monotonic()
-    work(*given)
+    work(*arguments)
     return time.monotonic() - began
 
 
-def _show(what: str, ours: list[float], theirs: dict[str, list[float]]) -> None:
+def _show(title: str, ours: list[float], theirs: dict[str, list[float]]) -> None:
     median = statistics.median(ours)
-    print(f"{what}: {median:.2f} s ({min(ours):.2f} to {max(ours):.2f})")
+    print(f"{title}: {median:.2f} s ({min(ours):.2f} to {max(ours):.2f})")
     for name, times in theirs.items():
         other = statistics.median(times)
         print(

@@ -72,19 +72,19 @@ def _run(folder: Path, kind: str, cuts: Sequence[Cut], say: Callable[[str], None
     proxy = Proxy(sshd().ports[kind], *cuts)
     session = Session(dataclasses.replace(sshd().server(kind), port=proxy.port))
     inner = SshStore(session, str(folder / "store"), retries=Retries(0, say))
-    made = Retrying(inner, Retries(0, lambda _line: None))
+    outer = Retrying(inner, Retries(0, lambda _line: None))
     content = os.urandom(_SIZE)
     for name in ("srv/1", "srv/2", "srv/3"):
         try:
-            store.store_object(made, name, _chunks(content))
-            if b"".join(made.get(name)) != content:
+            store.store_object(outer, name, _chunks(content))
+            if b"".join(outer.get(name)) != content:
                 yield f"{name}: other bytes are read"
         except BackupError as error:
             yield f"{name}: {error}"
-    made.remove([entry.name for entry in made.unfinished("srv")])
-    left = list(made.unfinished("srv"))
-    if left:
-        yield f"left: {left}"
+    outer.remove([entry.name for entry in outer.unfinished("srv")])
+    leftovers = list(outer.unfinished("srv"))
+    if leftovers:
+        yield f"left: {leftovers}"
     session.close()
     proxy.close()
 

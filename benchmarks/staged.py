@@ -46,7 +46,7 @@ class Measured:
 
     @property
     def median(self) -> float:
-        """The median of the seconds."""
+        """Return the median of the seconds."""
         return statistics.median(self.seconds)
 
 
@@ -87,23 +87,23 @@ def measure(command: list[str], runs: int, before: Callable[[], None]) -> Measur
 class Bench:
     """The place where everything is measured, and what is measured there."""
 
-    def __init__(self, tree: Path, place: Path, runs: int) -> None:
+    def __init__(self, tree: Path, folder: Path, runs: int) -> None:
         self.tree = tree
-        self.place = place
+        self.folder = folder
         self.runs = runs
-        self.out = place / "out"
-        self.key = place / "key_file"
+        self.out = folder / "out"
+        self.key = folder / "key_file"
         encryption = str(ROOT / "encryption/encryption.py")
         keygen = [sys.executable, encryption, "--KEYGEN", "--KEY_FILE", str(self.key)]
         subprocess.run(keygen, check=True, capture_output=True)
-        shown = subprocess.run(
+        keygen_output = subprocess.run(
             ["age-keygen", "-y", self.key], check=True, capture_output=True, text=True
         )
-        self.recipient = shown.stdout.strip()
+        self.recipient = keygen_output.stdout.strip()
         self.encryption = [sys.executable, encryption, "--HOME_FOLDER", str(ROOT)]
-        self.writer_key = place / "writer.key"
+        self.writer_key = folder / "writer.key"
         writer_key.create(self.writer_key, "benchmark")
-        self.signer = place / "signer"
+        self.signer = folder / "signer"
         public = writer_key.read(self.writer_key).public
         self.signer.write_text(writer_key.allowed_signer("benchmark", public))
         self.conf = self._conf()
@@ -115,7 +115,7 @@ class Bench:
                 "WORK_FOLDER": str(self.out / "work"),
                 "LOCAL_BACKUP": str(self.out / "store"),
                 "HOME_FOLDER": str(ROOT),
-                "LOG_FOLDER": str(self.place / "log"),
+                "LOG_FOLDER": str(self.folder / "log"),
                 "WRITER_KEY": str(self.writer_key),
                 "ALLOW_ROOT": "True",
                 "DISK_SPACE_CHECK": "False",
@@ -126,13 +126,13 @@ class Bench:
             "ENCRYPTION": _execute("encryption", KEY_FILE=str(self.key), FILE_SIZE=str(PART)),
             "STORAGE": _execute("storage", DESTINATION="local"),
         }
-        conf = self.place / "conf.json"
+        conf = self.folder / "conf.json"
         conf.write_text(json.dumps(sections), encoding="utf-8")
         conf.chmod(0o600)
         return conf
 
     def clear(self) -> None:
-        """An empty place for results."""
+        """Make an empty folder for results."""
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
 
@@ -145,11 +145,11 @@ class Bench:
         return self.of("bash", "-c", f"set -eo pipefail; cd {self.out}; {line}")
 
     def staged(self) -> Measured:
-        """The staged run."""
+        """Measure the staged run."""
         return self.of(sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf))
 
     def pipeline(self) -> Measured:
-        """(a) the best that standard programs can do."""
+        """Measure (a), the best that standard programs can do."""
         below = self.tree.relative_to("/")
         return self.shell(
             f"tar -C / -c {below} | zstd -3 -T0 -q | age -r {self.recipient} "
@@ -157,7 +157,7 @@ class Bench:
         )
 
     def documented(self) -> Measured:
-        """(b) the steps of the documented system, each from file to file."""
+        """Measure (b), the steps of the documented system, each from file to file."""
         below = self.tree.relative_to("/")
         return self.shell(
             f"tar czCf / {self.out}/1.tar.gz {below}; "
@@ -180,16 +180,16 @@ def _flow(bench: Bench) -> list[tuple[str, Measured]]:
 
 
 def _encryption(bench: Bench, plain: Path) -> list[tuple[str, Measured]]:
-    """Both directions of the stage alone, on one file that does not compress."""
+    """Measure both directions of the stage alone, on one file that does not compress."""
     size = str(max(1, plain.stat().st_size >> 20) + 1)
-    ours, theirs = bench.place / "ours", bench.place / "plain.age"
+    ours, theirs = bench.folder / "ours", bench.folder / "plain.age"
     where = ["--KEY_FILE", str(bench.key), "--DESTINATION"]
-    words = [*where, str(ours), "--TARGETS", str(plain), "--REMOVE_TARGETS", "False"]
+    arguments = [*where, str(ours), "--TARGETS", str(plain), "--REMOVE_TARGETS", "False"]
 
     def no_ours() -> None:
         shutil.rmtree(ours, ignore_errors=True)
 
-    encrypted = bench.of(*bench.encryption, *words, "--FILE_SIZE", size, before=no_ours)
+    encrypted = bench.of(*bench.encryption, *arguments, "--FILE_SIZE", size, before=no_ours)
     by_age = bench.of("age", "-r", bench.recipient, "-o", str(theirs), str(plain))
     (part,) = ours.iterdir()
     back = [*where, str(bench.out), "--OBJECTIVES", str(part)]
@@ -220,16 +220,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--size", type=int, default=1100, help="MB of the tree")
     parser.add_argument("--files", type=int, default=40_000)
     parser.add_argument("--runs", type=int, default=3)
-    given = parser.parse_args(argv)
-    tree = tree_of.make(given.size, given.files)
+    options = parser.parse_args(argv)
+    tree = tree_of.make(options.size, options.files)
     with tempfile.TemporaryDirectory(prefix="nc-backup-benchmark-") as folder:
-        bench = Bench(tree, Path(folder), given.runs)
-        print(f"{given.files} files, {given.size} MB, {os.cpu_count()} processors, ", end="")
-        print(f"{given.runs} runs each\n", flush=True)
+        bench = Bench(tree, Path(folder), options.runs)
+        print(f"{options.files} files, {options.size} MB, {os.cpu_count()} processors, ", end="")
+        print(f"{options.runs} runs each\n", flush=True)
         _table(_flow(bench), {0: (1, 2)})
         plain = Path(folder) / "plain"
         with plain.open("wb") as file:
-            for _ in range(given.size):
+            for _ in range(options.size):
                 file.write(os.urandom(1 << 20))
         _table(_encryption(bench, plain), {0: (1,), 2: (3,)})
         dry = [sys.executable, str(ROOT / "backup.py"), "-n", "-c", str(bench.conf)]

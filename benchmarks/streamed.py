@@ -49,15 +49,15 @@ class Streamed(Bench):
         signer = ["--signer", str(self.signer)]
         return [sys.executable, str(ROOT / "restore/restore.py"), *store, *signer, *arguments]
 
-    def pair(self, called: str, ours: list[str], theirs: str, before: str = "") -> float:
+    def pair(self, title: str, ours: list[str], theirs: str, before: str = "") -> float:
         """Measure two commands in turn and show them."""
-        found: tuple[list[Measured], list[Measured]] = ([], [])
+        measured: tuple[list[Measured], list[Measured]] = ([], [])
         other = ["bash", "-c", f"set -eo pipefail; cd {self.out}; {theirs}"]
         for _ in range(self.runs):
             for number, command in enumerate((ours, other)):
                 clear = self.clear if not before else lambda: self.fresh(before)
-                found[number].append(staged.measure(command, 1, clear))
-        return shown(called, *found)
+                measured[number].append(staged.measure(command, 1, clear))
+        return shown(title, *measured)
 
     def fresh(self, name: str) -> None:
         """Remove what a restore made."""
@@ -66,11 +66,11 @@ class Streamed(Bench):
         shutil.rmtree(self.out / f"{name}2")
         (self.out / f"{name}2").mkdir()
 
-    def backups(self, called: str) -> None:
-        """A run against tar, zstd, age and split."""
+    def backups(self, title: str) -> None:
+        """Measure a run against tar, zstd, age and split."""
         below = self.tree.relative_to("/")
         self.pair(
-            f"{called}, streamed run / tar | zstd -3 -T0 | age | split",
+            f"{title}, streamed run / tar | zstd -3 -T0 | age | split",
             [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf)],
             f"tar -C / -c {below} | zstd -3 -T0 -q | age -r {self.recipient} "
             f"| split -b {staged.PART}M - p.",
@@ -80,8 +80,8 @@ class Streamed(Bench):
         )
         print(f"   largest file in WORK_FOLDER: {largest} bytes")
 
-    def restores(self, called: str) -> None:
-        """A restore against age, zstd and tar; and one file of it."""
+    def restores(self, title: str) -> None:
+        """Measure a restore against age, zstd and tar, and a restore of one file."""
         self.clear()
         staged.measure(
             [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(self.conf)], 1, lambda: None
@@ -90,7 +90,7 @@ class Streamed(Bench):
         joined = " ".join(map(str, parts))
         goal = str(self.out / "back")
         self.pair(
-            f"{called}, restore / cat | age -d | zstd -d | tar x",
+            f"{title}, restore / cat | age -d | zstd -d | tar x",
             self.restore("--restore", "latest", "--destination", goal),
             f"cat {joined} | age -d -i {self.key} | zstd -dc "
             f"| {{ tar -x -p -C {self.out}/back2; cat > /dev/null; }}",
@@ -99,14 +99,14 @@ class Streamed(Bench):
         some = next(path for path in sorted(self.tree.rglob("*")) if path.is_file())
         full = self.restore("--restore", "latest", "--destination", goal)
         self.pair(
-            f"{called}, restore of one file / of all of it",
+            f"{title}, restore of one file / of all of it",
             [*full, "--path", str(some)],
             " ".join([*full[:-1], f"{self.out}/back2/all"]),
             before="back",
         )
 
     def listing(self) -> None:
-        """--list of many runs."""
+        """Measure --list of many runs."""
         self.clear()
         folder = self.out / "store/benchmark"
         folder.mkdir(parents=True)
@@ -131,22 +131,22 @@ def signed_runs(key: WriterKey) -> Iterator[tuple[str, bytes]]:
         )
         item = item_record.StoredItem("FILESET", "", "fileset", ".tar", ("zstd", "age"), parts)
         stamp = run_ids.stamp(moment)
-        made = manifest.Manifest("benchmark", run_id, stamp, stamp, "streamed", "ok", (item,))
-        name, content = manifest.name_of(run_id), made.to_json()
+        record = manifest.Manifest("benchmark", run_id, stamp, stamp, "streamed", "ok", (item,))
+        name, content = manifest.name_of(run_id), record.to_json()
         yield name, content
         yield f"{name}{trust.ENDING}", key.sign(content)
 
 
-def shown(called: str, ours: list[Measured], theirs: list[Measured]) -> float:
-    """Print a pair; gives the ratio of the wall times."""
+def shown(title: str, ours: list[Measured], theirs: list[Measured]) -> float:
+    """Print a pair; return the ratio of the wall times."""
 
-    def middle(found: list[Measured]) -> tuple[float, float, float]:
-        seconds = statistics.median(one.seconds[0] for one in found)
-        cpu = statistics.median(one.cpu[0] for one in found)
-        return seconds, cpu, max(one.peak for one in found)
+    def middle(measured: list[Measured]) -> tuple[float, float, float]:
+        seconds = statistics.median(one.seconds[0] for one in measured)
+        cpu = statistics.median(one.cpu[0] for one in measured)
+        return seconds, cpu, max(one.peak for one in measured)
 
     (a, a_cpu, a_peak), (b, b_cpu, b_peak) = middle(ours), middle(theirs)
-    print(called)
+    print(title)
     print(f"   ours   {a:6.2f} s  {a_cpu:6.2f} s CPU  {a_peak:4.0f} MB")
     print(f"   theirs {b:6.2f} s  {b_cpu:6.2f} s CPU  {b_peak:4.0f} MB")
     print(f"   ratio  {a / b:6.2f}    {a_cpu / b_cpu:6.2f}", flush=True)
@@ -154,30 +154,35 @@ def shown(called: str, ours: list[Measured], theirs: list[Measured]) -> float:
 
 
 def incompressible(megabytes: int) -> Path:
-    """A folder with one file of random bytes; made once and kept."""
+    """Return a folder with one file of random bytes, which is made once and kept."""
     folder = Path(tempfile.gettempdir()) / f"nc-backup-benchmark-random-{megabytes}"
     file = folder / "random"
     if not file.exists() or file.stat().st_size != megabytes << 20:
         folder.mkdir(exist_ok=True)
-        with file.open("wb") as made:
+        with file.open("wb") as target:
             for _ in range((megabytes << 20) // _CHUNK):
-                made.write(os.urandom(_CHUNK))
+                target.write(os.urandom(_CHUNK))
     return folder
 
 
-def zeros(place: Path, gigabytes: int) -> None:
-    """A source of the user's own that gives zeros, through the whole flow: the peak memory."""
-    home = place / "home"
+def zeros(folder: Path, gigabytes: int) -> None:
+    """Measure the peak memory of a user-defined source that yields zeros."""
+    home = folder / "home"
     (home / "zeros").mkdir(parents=True)
     for name in ("compression", "encryption", "storage"):
         (home / name).symlink_to(ROOT / name)
     program = home / "zeros/zeros.sh"
     program.write_text(f"head -c {gigabytes}G /dev/zero\n", encoding="ascii")
-    bench = Streamed(place, place, 1)
+    bench = Streamed(folder, folder, 1)
     config = json.loads(bench.conf.read_text(encoding="utf-8"))
     config["GENERAL"]["HOME_FOLDER"] = str(home)
-    own = {"ACTION": "execute", "NAME": "zeros", "EXECUTABLE": "zeros.sh", "EXECUTE_WITH": "bash"}
-    config["FILESET"] = {**own, "STREAM": "source"}
+    script = {
+        "ACTION": "execute",
+        "NAME": "zeros",
+        "EXECUTABLE": "zeros.sh",
+        "EXECUTE_WITH": "bash",
+    }
+    config["FILESET"] = {**script, "STREAM": "source"}
     bench.conf.write_text(json.dumps(config), encoding="utf-8")
     command = [sys.executable, str(ROOT / "backup.py"), "-r", "-c", str(bench.conf)]
     done = staged.measure(command, 1, bench.clear)
@@ -193,26 +198,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--zeros", type=int, default=20, help="GiB of zeros")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", default="", help="tree, random, restore, list or zeros")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nc-backup-bench-") as name:
-        place = Path(name)
+        top = Path(name)
 
         def bench(folder: Path) -> Streamed:
-            made = place / folder.name
-            made.mkdir()
-            return Streamed(folder, made, given.runs)
+            results = top / folder.name
+            results.mkdir()
+            return Streamed(folder, results, options.runs)
 
-        if given.only in ("", "tree", "restore"):
-            whole = bench(tree.make(given.size, given.files))
-            if given.only != "restore":
+        if options.only in ("", "tree", "restore"):
+            whole = bench(tree.make(options.size, options.files))
+            if options.only != "restore":
                 whole.backups("tree")
-            if given.only != "tree":
+            if options.only != "tree":
                 whole.restores("tree")
-        if given.only in ("", "random"):
-            bench(incompressible(given.random)).backups("incompressible file")
-        if given.only in ("", "list"):
-            bench(place).listing()
-        if given.only in ("", "zeros"):
-            (place / "zeros").mkdir()
-            zeros(place / "zeros", given.zeros)
+        if options.only in ("", "random"):
+            bench(incompressible(options.random)).backups("incompressible file")
+        if options.only in ("", "list"):
+            bench(top).listing()
+        if options.only in ("", "zeros"):
+            (top / "zeros").mkdir()
+            zeros(top / "zeros", options.zeros)
     return 0

@@ -66,7 +66,7 @@ def _package(file: Path, root: Path) -> str:
 
 
 def _imported(text: str, root: Path) -> Iterator[Path]:
-    """The files that a file imports or loads by their path, in functions too."""
+    """Yield the files that a file imports or loads by their path, in functions too."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
             below = root.joinpath(*node.module.split("."))

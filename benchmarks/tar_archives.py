@@ -96,11 +96,11 @@ class Piece:
     sum: bytes = b""
 
     def copy(self) -> Piece:
-        """Another one that is equal."""
+        """Return an equal piece."""
         return Piece(bytearray(self.header), bytearray(self.data), self.sum)
 
-    def written(self) -> bytes:
-        """The blocks of the archive."""
+    def blocks(self) -> bytes:
+        """Return the blocks of the archive."""
         self.header[148:156] = b" " * 8
         self.header[148:156] = self.sum or b"%06o\0 " % sum(self.header)
         return bytes(self.header + self.data + bytes(-len(self.data) % BLOCK))
@@ -111,7 +111,7 @@ Archive = list[Piece]
 
 
 def seeds(forms: Mapping[str, Sequence[str]] = FORMS) -> list[Member]:
-    """The members of archives that GNU tar makes of one tree in every format."""
+    """Return the members of archives that GNU tar makes of one tree in every format."""
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder) / "tree"
         _tree(top)
@@ -164,7 +164,7 @@ def _sparse(path: Path, offsets: Sequence[int], size: int) -> None:
 
 
 def split(raw: bytes) -> list[Member]:
-    """The members of an honest archive."""
+    """Return the members of an honest archive."""
     members: list[Member] = [[]]
     at = 0
     while raw[at : at + BLOCK].strip(b"\0"):
@@ -181,14 +181,14 @@ def split(raw: bytes) -> list[Member]:
 
 
 def make(rng: random.Random, pool: Sequence[Member], changes: int) -> bytes:
-    """An archive of one to five members with so many changes."""
+    """Return an archive of one to five members with so many changes."""
     chosen = rng.choices(pool, k=rng.randrange(1, 6))
     if not changes:  # as GNU tar makes it: each name once
         chosen = list({bytes(member[-1].header[:60]): member for member in chosen}.values())
     pieces = [piece.copy() for member in chosen for piece in member]
     for _ in range(changes):
         rng.choice(_CHANGES)(rng, pieces)
-    raw = b"".join(piece.written() for piece in pieces)
+    raw = b"".join(piece.blocks() for piece in pieces)
     if changes and not rng.randrange(20):
         at = rng.randrange(len(raw) // BLOCK + 1) * BLOCK
         raw = raw[:at] + bytes(BLOCK) * rng.choice((1, 1, 2)) + raw[at:]
@@ -234,7 +234,7 @@ def _magic(rng: random.Random, pieces: Archive) -> None:
 
 
 def _star(rng: random.Random, pieces: Archive) -> None:
-    """The times of star's format, which lie in the prefix of ustar."""
+    """Write the times of star's format, which lie in the prefix of ustar."""
     piece = rng.choice(pieces)
     _put(piece, 257, 8, b"ustar\x0000")
     piece.header[475] = 0
@@ -244,7 +244,7 @@ def _star(rng: random.Random, pieces: Archive) -> None:
 def _sum(rng: random.Random, pieces: Archive) -> None:
     piece = rng.choice(pieces)
     piece.sum = b""
-    piece.written()
+    piece.blocks()
     total = int(piece.header[148:154], 8)
     signed = total - 256 * sum(byte >> 7 for byte in piece.header)
     forms = (b"%07o\0", b"%6o\0 ", b" %06o\0", b"%08o", b"%06ox ", b"\0%06o\0")
@@ -254,22 +254,22 @@ def _sum(rng: random.Random, pieces: Archive) -> None:
 
 def _order(rng: random.Random, pieces: Archive) -> None:
     one, other = rng.randrange(len(pieces)), rng.randrange(len(pieces))
-    what = rng.choice(("twice", "swap", "swap", "less"))
-    if what == "twice":
+    change = rng.choice(("twice", "swap", "swap", "less"))
+    if change == "twice":
         pieces.insert(other, pieces[one].copy())
-    elif what == "swap":
+    elif change == "swap":
         pieces[one], pieces[other] = pieces[other], pieces[one]
     elif len(pieces) > 1:
         del pieces[one]
 
 
 def long_name(kind: bytes, name: bytes) -> Piece:
-    """A header with a long name (L) or link target (K) as its data."""
+    """Return a header with a long name (L) or link target (K) as its data."""
     return _in_front(b"././@LongLink", kind, b"ustar  \0", name)
 
 
 def extended_header(records: Sequence[tuple[bytes, bytes]], kind: bytes = b"x") -> Piece:
-    """A header with these records as its data."""
+    """Return a header with these records as its data."""
     data = b"".join(_record(key, value) for key, value in records)
     return _in_front(b"PaxHeaders/x", kind, b"ustar\x0000", data)
 
@@ -285,7 +285,7 @@ def _in_front(name: bytes, kind: bytes, magic: bytes, data: bytes) -> Piece:
 
 
 def _long(rng: random.Random, pieces: Archive) -> None:
-    """A long name in front of a member, with and without the NUL at its end."""
+    """Insert a long name in front of a member, with or without the NUL at its end."""
     name = rng.choice((*_NAMES, b"long" * 40, _LONG.encode()))
     name += rng.choice((b"\0",) * 5 + (b"", b"\0\0", b"\0x\0"))
     piece = long_name(rng.choice((b"L", b"L", b"K")), name)
@@ -300,26 +300,26 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _extended(rng: random.Random, pieces: Archive) -> None:
-    """An extended header of one to four records in front of a member."""
+    """Insert an extended header of one to four records in front of a member."""
     kind = rng.choice((b"x", b"x", b"x", b"g", b"X"))
     records = [rng.choice(_RECORDS) for _ in range(rng.randrange(1, 5))]
     pieces.insert(rng.randrange(len(pieces)), extended_header(records, kind))
 
 
 def _records(rng: random.Random, pieces: Archive) -> None:
-    """The records of an extended header: one more, twice, fewer, in another order."""
+    """Change the records of an extended header: one more, twice, fewer, in another order."""
     extended = [piece for piece in pieces if piece.header[156:157] == b"x" and piece.data]
     if not extended:
         return _extended(rng, pieces)
     piece = rng.choice(extended)
     lines = bytes(piece.data).splitlines(keepends=True)
     at = rng.randrange(len(lines))
-    what = rng.choice(("more", "more", "twice", "less", "order", "order"))
-    if what == "more":
+    change = rng.choice(("more", "more", "twice", "less", "order", "order"))
+    if change == "more":
         lines.insert(at, _record(*rng.choice(_RECORDS)))
-    elif what == "twice":
+    elif change == "twice":
         lines.insert(at, rng.choice(lines))
-    elif what == "less":
+    elif change == "less":
         del lines[at]
     else:
         rng.shuffle(lines)
@@ -328,7 +328,7 @@ def _records(rng: random.Random, pieces: Archive) -> None:
 
 
 def _text(rng: random.Random, pieces: Archive) -> None:
-    """A byte of the records or the name in front of a member, or of a map in front of data."""
+    """Change a byte of records, of a name in front of a member, or of a map in front of data."""
     full = [piece for piece in pieces if piece.data]
     if full:
         data = rng.choice(full).data

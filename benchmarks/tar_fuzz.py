@@ -58,7 +58,10 @@ class Node:
     names: list[bytes] = field(default_factory=list)
 
     def facts(self, mode: int | None) -> tuple[object, ...]:
-        """What must be equal. mode: that of the other side, for what the archive does not say"""
+        """Return what must be equal.
+
+        mode: that of the other side, for what the archive does not say
+        """
         return (
             self.kind,
             self.size,
@@ -75,7 +78,7 @@ class Expected:
         self.nodes: dict[bytes, Node] = {}
 
     def take(self, member: tar_reader.Member) -> None:
-        """One member, after those in front of it."""
+        """Add one member, after those in front of it."""
         if not member.name:  # the folder itself
             return
         parent = member.name.rpartition(b"/")[0]
@@ -91,19 +94,19 @@ class Expected:
         self.nodes[member.name] = Node(member.kind, size, mode, target)
 
     def whole(self) -> dict[bytes, Node]:
-        """All names."""
+        """Return all names."""
         for name, node in self.nodes.items():
             node.names.append(name)
         return self.nodes
 
 
 def created(folder: bytes) -> dict[bytes, Node]:
-    """The tree below a folder."""
-    found: dict[bytes, Node] = {}
+    """Return the tree below a folder."""
+    nodes: dict[bytes, Node] = {}
     files: dict[int, Node] = {}
-    for place, folders, others in os.walk(folder):
+    for parent, folders, others in os.walk(folder):
         for name in (*folders, *others):
-            path = place + b"/" + name
+            path = parent + b"/" + name
             status = os.lstat(path)
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "?")
             size = status.st_size if kind == "file" else 0
@@ -112,8 +115,8 @@ def created(folder: bytes) -> dict[bytes, Node]:
             node = files.setdefault(status.st_ino, Node(kind, size, mode, target))
             short = path[len(folder) + 1 :]
             node.names.append(short)
-            found[short] = node
-    return found
+            nodes[short] = node
+    return nodes
 
 
 @dataclass
@@ -130,30 +133,32 @@ class Lab:
         self.outside = self._outside()
 
     def _outside(self) -> list[tuple[object, ...]]:
-        seen = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(self.top)]
+        entries = [
+            (entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(self.top)
+        ]
         return sorted(
             (name, status.st_mode, status.st_uid, status.st_nlink, status.st_size, status.st_ino)
-            for name, status in seen
+            for name, status in entries
             if name not in ("target", "archive")
         )
 
     def difference(self, raw: bytes) -> str:
-        """What GNU tar makes that the checks did not see; "" where all is equal or refused."""
+        """Return what GNU tar makes but the checks missed; "" if all is equal or rejected."""
         expected = Expected()
         try:
-            given = archive_checks.check_archive(iter([raw]), _RULES, expected.take)
-            checked = b"".join(given)
+            chunks = archive_checks.check_archive(iter([raw]), _RULES, expected.take)
+            checked = b"".join(chunks)
         except BackupError as error:
             self.counts["refused"] += 1
             return f"refused: {error}"
         self.counts["accepted"] += 1
         shutil.rmtree(self.target)
         self.target.mkdir()
-        said = self._unpacked(checked)
-        return said or self._compared(expected.whole())
+        problem = self._unpacked(checked)
+        return problem or self._compared(expected.whole())
 
     def _unpacked(self, checked: bytes) -> str:
-        """What is wrong with the end of tar; "" for nothing."""
+        """Return what is wrong with the end of tar; "" for nothing."""
         archive = self.top / "archive"
         archive.write_bytes(checked)
         argv = unpack.command(self.target)
@@ -170,13 +175,13 @@ class Lab:
     def _compared(self, expected: dict[bytes, Node]) -> str:
         if self._outside() != self.outside:
             return "something outside has changed"
-        found = created(os.fsencode(self.target))
-        if found.keys() != expected.keys():
-            return f"names: {sorted(found)}, seen: {sorted(expected)}"
-        for name, node in found.items():
-            seen = expected[name].facts(node.mode)
-            if node.facts(node.mode) != seen:
-                return f"{name!r}: {node.facts(node.mode)}, seen: {seen}"
+        nodes = created(os.fsencode(self.target))
+        if nodes.keys() != expected.keys():
+            return f"names: {sorted(nodes)}, seen: {sorted(expected)}"
+        for name, node in nodes.items():
+            facts = expected[name].facts(node.mode)
+            if node.facts(node.mode) != facts:
+                return f"{name!r}: {node.facts(node.mode)}, seen: {facts}"
         return ""
 
 
@@ -189,9 +194,9 @@ def fuzz(count: int, seed: int, below: Path | None = None) -> tuple[Counter[str]
         for number in range(count):
             rng = random.Random(f"{seed} {number}")  # noqa: S311
             changes = rng.randrange(1, 4) if number % _HONEST else 0
-            said = lab.difference(tar_archives.make(rng, pool, changes))
-            if said and (not changes or not said.startswith("refused: ")):
-                problems.append(f"archive {number} of seed {seed}: {said}")
+            problem = lab.difference(tar_archives.make(rng, pool, changes))
+            if problem and (not changes or not problem.startswith("refused: ")):
+                problems.append(f"archive {number} of seed {seed}: {problem}")
     return lab.counts, problems
 
 

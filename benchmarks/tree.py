@@ -6,13 +6,13 @@ import random
 import tempfile
 from pathlib import Path
 
-_WORDS = 4000
+_COUNT = 4000
 _SHARES = (("text", 0.6), ("binary", 0.25), ("random", 0.15))  # of the bytes
 _PER_FOLDER = 200
 
 
 def make(megabytes: int, files: int) -> Path:
-    """A folder of so many MB in so many files; made in the temporary folder where missing."""
+    """Return a folder of so many MB in so many files, made in the temporary folder if missing."""
     top = Path(tempfile.gettempdir()) / f"nc-backup-benchmark-{megabytes}-{files}"
     done = top / "done"
     if done.exists():
@@ -31,10 +31,10 @@ def make(megabytes: int, files: int) -> Path:
         folder = top / "tree" / f"{number // (_PER_FOLDER * 20):02}" / f"{number // _PER_FOLDER:04}"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{number:06}.{kind}").open("wb") as file:
-            left = size
-            while left > 0:
+            remaining = size
+            while remaining > 0:
                 start = chance.randrange(len(sources[kind]))
-                left -= file.write(sources[kind][start : start + left])
+                remaining -= file.write(sources[kind][start : start + remaining])
     done.touch()
     return top / "tree"
 
@@ -47,12 +47,14 @@ def _sizes(chance: random.Random, total: int, files: int) -> list[int]:
 
 
 def _text(chance: random.Random) -> bytes:
-    words = ["".join(chance.choices("etaoinshrdlu", k=chance.randint(2, 9))) for _ in range(_WORDS)]
-    return " ".join(chance.choices(words, k=1 << 20)).encode()
+    vocabulary = [
+        "".join(chance.choices("etaoinshrdlu", k=chance.randint(2, 9))) for _ in range(_COUNT)
+    ]
+    return " ".join(chance.choices(vocabulary, k=1 << 20)).encode()
 
 
 def _binary(chance: random.Random) -> bytes:
-    """Records of a fixed shape, half of them random: as a database's file."""
+    """Return records of a fixed shape, half of them random, like a file of a database."""
     return b"".join(
         number.to_bytes(8, "little") + b"\0" * 16 + chance.randbytes(24)
         for number in range(1 << 17)

@@ -103,11 +103,11 @@ class Machine:
 
     @property
     def kind(self) -> str:
-        """How its processor works."""
+        """Return how its processor works."""
         return "KVM" if self.accelerated else "emulated (TCG)"
 
-    def _make_image(self, name: str, label: str, *words: str) -> None:
-        command = ["mke2fs", "-q", "-t", "ext4", "-L", label, *words]
+    def _make_image(self, name: str, label: str, *arguments: str) -> None:
+        command = ["mke2fs", "-q", "-t", "ext4", "-L", label, *arguments]
         subprocess.run([*command, self._image(name), _SIZES[name]], check=True)
 
     def _image(self, name: str) -> str:

@@ -281,7 +281,17 @@ def _evaluate(path: Path, item: Item, assertion: str) -> str:
             raise BackupError(f"{assertion}: {error}") from None
         return "" if row is None or row[0] is None else str(row[0])
     matches = path.glob(assertion.lstrip("/")) if path.is_dir() else iter(())
-    return next((str(one) for one in matches if one.is_dir() or one.stat().st_size), "")
+    return next((str(one) for one in matches if _is_restored(one, path)), "")
+
+
+def _is_restored(path: Path, folder: Path) -> bool:
+    """Return whether a path is a folder, or a file that is not empty, and lies in a folder.
+
+    Restored links may lead to files of this machine, which prove nothing.
+    """
+    real = path.resolve()
+    inside = real.is_relative_to(folder.resolve())
+    return inside and (real.is_dir() or (real.is_file() and real.stat().st_size > 0))
 
 
 def _by_server(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:

@@ -66,7 +66,7 @@ def test_a_new_source_and_a_new_store_run_and_restore(checkout: Path, tmp_path: 
     database = tmp_path / "backup.db"
     archive: dict[str, Any] = sections["ARCHIVE"]
     archive["PARAMETERS"]["DATABASE"] = str(database)
-    whole = {
+    config = {
         "GENERAL": {
             "HOSTNAME": "srv-test",
             "HOME_FOLDER": str(checkout),
@@ -83,7 +83,7 @@ def test_a_new_source_and_a_new_store_run_and_restore(checkout: Path, tmp_path: 
     writer_key.create(tmp_path / "writer.key", "srv-test")
     (tmp_path / "log").mkdir()
     conf = tmp_path / "conf.json"
-    conf.write_text(json.dumps(whole))
+    conf.write_text(json.dumps(config))
     conf.chmod(0o600)
     assert (
         f"{database} can be used" in run(checkout, checkout / "backup.py", "-t", "-c", conf).stdout

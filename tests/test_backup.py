@@ -442,9 +442,9 @@ def test_secrets_stand_nowhere(system: System, server: ReportServer) -> None:
     planted = [f"s3cr3t-{number}-\"x'y" for number in range(12)]
     for number in (0, 1):
         (system.folder / f"secret{number}").write_text(planted[number] + "\n")
-    seen = system.folder / "argv"
+    argv_file = system.folder / "argv"
     text = (
-        f"tr '\\0' '\\n' < /proc/$$/cmdline > {seen}; env >> {seen}.env\n"
+        f"tr '\\0' '\\n' < /proc/$$/cmdline > {argv_file}; env >> {argv_file}.env\n"
         'echo "I got $MY_SECRET and $OTHER"; echo "$MY_SECRET" >&2; cat "${4#file:}"; exit 1'
     )
     system.module("own", text, "own.sh")
@@ -468,7 +468,7 @@ def test_secrets_stand_nowhere(system: System, server: ReportServer) -> None:
     runs = [system.run("-r", "-l", "debug", "--json", **environment)]
     runs += [system.run("-n", **environment), system.run("-t", **environment)]
     texts = [done.stdout + done.stderr for done in runs]
-    texts += [system.log.read_text(), seen.read_text(), json.dumps(server.forms)]
+    texts += [system.log.read_text(), argv_file.read_text(), json.dumps(server.forms)]
     texts += [
         p.read_text(errors="replace")
         for p in (system.work / ".nc-backup-py").rglob("*")
@@ -476,8 +476,8 @@ def test_secrets_stand_nowhere(system: System, server: ReportServer) -> None:
     ]
     for text in texts:
         assert "s3cr3t" not in text
-    assert planted[3] not in Path(f"{seen}.env").read_text(), "a variable that nobody named"
-    assert planted[2] in Path(f"{seen}.env").read_text()
+    assert planted[3] not in Path(f"{argv_file}.env").read_text(), "a variable that nobody named"
+    assert planted[2] in Path(f"{argv_file}.env").read_text()
 
 
 def test_under_cron(system: System) -> None:

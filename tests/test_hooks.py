@@ -51,13 +51,13 @@ def hooked(teller: Path, fails: str = "") -> dict[str, Any]:
 
 def sections(system: System, teller: Path, fails: str = "") -> dict[str, Any]:
     hooks = hooked(teller, fails)
-    whole = {
+    config = {
         "FILESET": execute("filesbackup", FILESET_INCLUDE=str(system.source)),
         "STORAGE_LOCAL": execute(
             "storage", DESTINATION="local", TARGETS=str(system.work / "files")
         ),
     }
-    return {name: {**section, **hooks} for name, section in whole.items()}
+    return {name: {**section, **hooks} for name, section in config.items()}
 
 
 ORDER = [
@@ -102,9 +102,9 @@ def test_a_failing_before_of_a_store(system: System, teller: Path, stream: str) 
 
 def test_a_failing_before_of_a_stage_stores_nothing(system: System, teller: Path) -> None:
     (system.source / "a").write_text("a")
-    whole = sections(system, teller)
+    config = sections(system, teller)
     stage = {**execute("compression"), **hooked(teller, "COMPRESSIONbefore")}
-    system.configure({**whole, "COMPRESSION": stage}, STREAM="True")
+    system.configure({**config, "COMPRESSION": stage}, STREAM="True")
     result = system.result()
     assert result["exit_code"] == 1
     statuses = {one["name"]: one["status"] for one in result["sections"]}

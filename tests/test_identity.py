@@ -171,8 +171,8 @@ def test_lost_and_found_of_a_new_disk_is_no_obstacle(tmp_path: Path) -> None:
             return super().entries(folder)
 
     (tmp_path / "lost+found").mkdir()
-    seen = store_identity.inspect(Disk(tmp_path), "srv", "")
-    assert seen.settle(Memory(None), accept=False)
+    inspected = store_identity.inspect(Disk(tmp_path), "srv", "")
+    assert inspected.settle(Memory(None), accept=False)
 
 
 @pytest.mark.parametrize("spelling", ["{0}", "{0}/../store", "{1}"])

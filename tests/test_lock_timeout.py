@@ -107,9 +107,9 @@ def _locked(case: Case) -> Iterator[None]:
 )
 def test_a_locked_table(system: System, case: Case) -> None:
     parameters = {**case.section["PARAMETERS"], "LOCK_TIMEOUT": "1s"}
-    whole = system.full_sections()
-    del whole["FILESET"]
-    system.configure({"DB": {**case.section, "PARAMETERS": parameters}, **whole}, STREAM="True")
+    sections = system.full_sections()
+    del sections["FILESET"]
+    system.configure({"DB": {**case.section, "PARAMETERS": parameters}, **sections}, STREAM="True")
     with _locked(case):
         result = system.result()
     assert result["exit_code"] == 1
@@ -128,9 +128,9 @@ def test_a_physical_backup_waits_for_a_lock(system: System) -> None:
         }
         section = {**case.section, "EXECUTABLE": "mysql_xtrabackup.py"}
         section["PARAMETERS"] = {**parameters, "LOCK_TIMEOUT": "1s"}
-        whole = system.full_sections()
-        del whole["FILESET"]
-        system.configure({"DB": section, **whole}, STREAM="True")
+        sections = system.full_sections()
+        del sections["FILESET"]
+        system.configure({"DB": section, **sections}, STREAM="True")
         with _locked(case):
             result = system.result()
         assert result["exit_code"] == 1

@@ -100,12 +100,12 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 def test_one_server_that_is_down_does_not_cost_the_others(system: System, case: Case) -> None:
     """Issue 11 N1: streamed and staged, the dead ones are named and the living one is stored."""
     dead = [free_port(), free_port()]
-    whole = system.full_sections()
-    del whole["FILESET"]
+    sections = system.full_sections()
+    del sections["FILESET"]
     section = case.section(f"{dead[0]} {case.server.port} {dead[1]}")
     modes = ("True", "False") if case.server.user == "redis" else ("True",)
     for number, stream in enumerate(modes):
-        system.configure({"DB": section, **whole}, STREAM=stream)
+        system.configure({"DB": section, **sections}, STREAM=stream)
         result = system.result()
         assert result["exit_code"] == 1
         text = repr(result)

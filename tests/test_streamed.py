@@ -37,7 +37,7 @@ while (read(STDIN, my $part, 65536)) {
 """
 
 
-def below(out: Path, source: Path, section: str = "FILESET") -> Path:
+def restored_path(out: Path, source: Path, section: str = "FILESET") -> Path:
     return out / section / source.relative_to("/")
 
 
@@ -60,7 +60,7 @@ def test_one_config_staged_and_streamed_gives_back_everything(system: System) ->
         result = system.result()
         assert result["exit_code"] == 0, result
         assert result["size"].endswith("KB")
-        back = below(system.restored(), tree)
+        back = restored_path(system.restored(), tree)
         assert facts(back) == before
         assert (back / "plain").stat().st_ino == (back / "hard").stat().st_ino
         assert (back / "sparse").stat().st_blocks < 1000
@@ -195,7 +195,7 @@ def test_a_full_store_does_not_stop_the_other(system: System) -> None:
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert system.manifest()["status"] == "ok"
-    assert facts(below(system.restored(), system.source)) == facts(system.source)
+    assert facts(restored_path(system.restored(), system.source)) == facts(system.source)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_the_documented_tar_command_streams_and_is_not_compressed_twice(system: 
     (name,) = system.stored()
     assert name.endswith(".FILESET.tar.gz.age.000")
     assert "can be restored" in system.restore("--verify", "latest")
-    assert (below(system.restored(), system.source) / "a").read_text() == "a" * 100000
+    assert (restored_path(system.restored(), system.source) / "a").read_text() == "a" * 100000
 
 
 @pytest.mark.fault("a filter fails, or leaves input unread", "exit 1, nothing of it visible")

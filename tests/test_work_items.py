@@ -31,9 +31,9 @@ def system(tmp_path: Path) -> System:
 
 def sections(system: System) -> dict[str, Any]:
     """A whole run whose data stay as large as they are."""
-    whole: dict[str, Any] = system.full_sections()
-    whole["COMPRESSION"]["PARAMETERS"] = {"ALGORITHM": "none"}
-    return whole
+    config: dict[str, Any] = system.full_sections()
+    config["COMPRESSION"]["PARAMETERS"] = {"ALGORITHM": "none"}
+    return config
 
 
 def records(system: System) -> list[Path]:
@@ -47,11 +47,11 @@ def waiting_files(system: System) -> list[Path]:
 
 def interrupted(system: System, folder: str) -> None:
     """A run that ends when it has filled this folder."""
-    whole = sections(system)
+    config = sections(system)
     nowhere = {"files": "COMPRESSION", "compressed": "ENCRYPTION"}.get(folder)
     if nowhere is not None:
-        whole[nowhere]["PARAMETERS"]["DESTINATION"] = "/dev/null/x"
-    system.configure(whole)
+        config[nowhere]["PARAMETERS"]["DESTINATION"] = "/dev/null/x"
+    system.configure(config)
     if nowhere is None:
         system.store.write_text("a file where the store should be")
     assert system.run("-r").returncode == 1
@@ -208,12 +208,12 @@ def test_any_name_of_a_file_is_restored_equal(system: System, encrypted: bool) -
     quoted = " ".join(f"$'{name}'" for name in names).replace("\n", "\\n")
     write = f'cd {system.work}/own; for name in {quoted}; do printf %s "$name" > "$name"; done'
     section = system.script("own", f"mkdir -p {system.work}/own; {write}")
-    whole = {"OWN": section, **sections(system)}
+    config = {"OWN": section, **sections(system)}
     if not encrypted:
-        del whole["COMPRESSION"], whole["ENCRYPTION"]
-        whole["STORAGE_LOCAL"]["PARAMETERS"]["TARGETS"] = [f"{system.work}/own"]
-        del whole["FILESET"], whole["SIZE"]
-    system.configure(whole)
+        del config["COMPRESSION"], config["ENCRYPTION"]
+        config["STORAGE_LOCAL"]["PARAMETERS"]["TARGETS"] = [f"{system.work}/own"]
+        del config["FILESET"], config["SIZE"]
+    system.configure(config)
     result = system.result()
     assert result["exit_code"] == 0, result
     restored = system.restored("--section", "OWN")
@@ -227,9 +227,9 @@ def test_any_name_of_a_file_is_restored_equal(system: System, encrypted: bool) -
 def test_other_bytes_within_a_run_are_not_stored(system: System) -> None:
     spoil = "for f in {}/encrypted/*; do printf x | dd of=$f bs=1 seek=99 conv=notrunc; done"
     section = system.script("own", f"{spoil.format(system.work)} 2>/dev/null; exit 1")
-    whole = sections(system)
-    store = whole.pop("STORAGE_LOCAL")
-    system.configure({**whole, "OWN": section, "STORAGE_LOCAL": store})
+    config = sections(system)
+    store = config.pop("STORAGE_LOCAL")
+    system.configure({**config, "OWN": section, "STORAGE_LOCAL": store})
     assert system.run("-r").returncode == 1
     assert system.stored() == []
 
@@ -388,11 +388,11 @@ def test_long_names_lead_from_a_record_to_its_files(tmp_path: Path) -> None:
 )
 def test_a_record_that_cannot_be_read_makes_no_item_of_an_earlier_run(system: System) -> None:
     """Sweep of faults: ENOMEM for one read; exit 0, and the fileset was in the run as EARLIER."""
-    whole = sections(system)
+    config = sections(system)
     text = f"cd {system.work}/.nc-backup-py/items; rm *.json; mkdir %s.json"
     name = item_record.quoted(str(system.work / "files" / "x"))
     section = {"OWN": system.script("own", text % name)}
-    system.configure({"FILESET": whole.pop("FILESET"), **section, **whole})
+    system.configure({"FILESET": config.pop("FILESET"), **section, **config})
     result = system.result()
     assert result["exit_code"] == 1
     failed = {step["name"]: step for step in result["sections"]}

@@ -549,11 +549,11 @@ def test_a_copy_keeps_the_time_of_its_original(runs: Runs, all_times: bool) -> N
     """Not where the target has a newer run: a source could date its runs before those."""
     source, target = old(runs, FIRST, SECOND, THIRD), old(runs, SECOND)
     runs.copy(source, target, all_times=all_times)
-    kept = [
+    is_kept = [
         abs(time_of(runs, target, run_id) - time_of(runs, source, run_id)).total_seconds() < 5
         for run_id in (FIRST, SECOND, THIRD)
     ]
-    assert kept == [all_times, True, True]
+    assert is_kept == [all_times, True, True]
 
 
 def test_an_interrupted_copy_keeps_all_times(runs: Runs) -> None:
@@ -576,9 +576,9 @@ def test_an_interrupted_copy_keeps_all_times(runs: Runs) -> None:
 def test_a_store_that_keeps_no_times(runs: Runs) -> None:
     """And a signer that has ended since: nobody would trust the copy."""
     source, target = old(runs, FIRST), BlockStore(MemoryBlocks(), Retries(0))
-    ended = runs.line.replace('namespaces="', 'valid-before="20260201Z",namespaces="')
-    assert ended != runs.line
-    until = Trust(signers.Signers(tuple(signers.of_text(ended, "test"))))
+    expired = runs.line.replace('namespaces="', 'valid-before="20260201Z",namespaces="')
+    assert expired != runs.line
+    until = Trust(signers.Signers(tuple(signers.of_text(expired, "test"))))
     assert runs.catalog(source, until).claim(FIRST).untrusted is None
     (step,) = runs.copy(source, target, trust=until)
     assert step.result.status is Status.INCOMPLETE

@@ -575,9 +575,9 @@ def test_the_check_of_backup_t_changes_nothing(tmp_path: Path, key: Path) -> Non
     recipient = next(line for line in key.read_text().splitlines() if "age1" in line)
     (public := tmp_path / "public").write_text(recipient.rpartition(" ")[2] + "\n")
     public.chmod(0o600)
-    kept = encryption.test(encryption.Options(key_file=public))[1]
-    assert isinstance(kept, Finding)
-    assert kept.level is Level.OK
+    public_finding = encryption.test(encryption.Options(key_file=public))[1]
+    assert isinstance(public_finding, Finding)
+    assert public_finding.level is Level.OK
     public.unlink()
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(ConfigError, match="no such file") as caught:

@@ -22,7 +22,7 @@ MIXED = "post-quantum recipients (age1pq1...) cannot be combined with X25519 rec
 PLUGIN = bech32.encode("age1yubikey", bytes(33))
 
 
-def written(folder: Path, content: bytes | str, mode: int = 0o600) -> Path:
+def write_file(folder: Path, content: bytes | str, mode: int = 0o600) -> Path:
     path = folder / "key"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     path.chmod(mode)
@@ -61,10 +61,10 @@ RECIPIENT_TEXTS = {
 @pytest.mark.parametrize("content", RECIPIENT_TEXTS.values(), ids=RECIPIENT_TEXTS)
 def test_a_recipient_is_known_however_it_was_saved(tmp_path: Path, content: bytes | str) -> None:
     """Issue 11 A13: the file is for its recipient; no key is derived from public text."""
-    public = written(tmp_path, content)
+    public = write_file(tmp_path, content)
     encrypted(tmp_path, public)
     assert "only recipients" in decrypted(tmp_path, public, code=2)
-    decrypted(tmp_path, written(tmp_path, IDENTITY.reveal()))
+    decrypted(tmp_path, write_file(tmp_path, IDENTITY.reveal()))
     assert (tmp_path / "back").read_bytes() == b"plain"
 
 
@@ -99,7 +99,7 @@ def test_what_is_no_password_encrypts_nothing(
     tmp_path: Path, content: bytes | str, says: str
 ) -> None:
     """Issue 11 A13, E: refused, naming the line or the kind; nothing is encrypted."""
-    key = written(tmp_path, content)
+    key = write_file(tmp_path, content)
     text = encrypted(tmp_path, key, code=2)
     assert says in text
     assert f"KEY_FILE: {key}" in text
@@ -110,7 +110,7 @@ def test_what_is_no_password_encrypts_nothing(
 @pytest.mark.parametrize("content", ["one two three", "line one\nline two"])
 def test_several_words_are_no_password_of_the_old_format(tmp_path: Path, content: str) -> None:
     """Issue 11 A13: not for new files of the old format either."""
-    text = encrypted(tmp_path, written(tmp_path, content), "--FORMAT", "openssl", code=2)
+    text = encrypted(tmp_path, write_file(tmp_path, content), "--FORMAT", "openssl", code=2)
     assert "more than one" in text
 
 
@@ -120,7 +120,7 @@ def test_several_words_are_no_password_of_the_old_format(tmp_path: Path, content
 @pytest.mark.parametrize("password", ["correct horse battery", "garage1", "\ufeffold", "win\r"])
 def test_old_files_open_with_whatever_password_they_have(tmp_path: Path, password: str) -> None:
     """Issue 11 A13: what is no password for new backups still reads the old ones."""
-    key = written(tmp_path, password + "\n")
+    key = write_file(tmp_path, password + "\n")
     command = ["openssl", "enc", "-aes-256-cbc", "-md", "md5", "-pass", f"file:{key}", "-e"]
     encrypted = subprocess.run(command, input=b"plain", capture_output=True, check=True).stdout
     (tmp_path / "out").mkdir()
@@ -141,8 +141,8 @@ def test_old_files_open_with_whatever_password_they_have(tmp_path: Path, passwor
 )
 def test_an_identity_opens_whatever_stands_beside_it(tmp_path: Path, content: bytes | str) -> None:
     """Issue 11 A13, E: keys of unsupported kinds are passed over where files are opened."""
-    encrypted(tmp_path, written(tmp_path, PUBLIC))
-    decrypted(tmp_path, written(tmp_path, content))
+    encrypted(tmp_path, write_file(tmp_path, PUBLIC))
+    decrypted(tmp_path, write_file(tmp_path, content))
     assert (tmp_path / "back").read_bytes() == b"plain"
 
 
@@ -156,14 +156,14 @@ def test_an_identity_opens_whatever_stands_beside_it(tmp_path: Path, content: by
 )
 def test_a_recipient_of_another_kind_is_named(tmp_path: Path, recipient: str, says: str) -> None:
     """Issue 11 E: in RECIPIENTS, too; and a point of low order, which anybody could decrypt for."""
-    text = encrypted(tmp_path, written(tmp_path, PUBLIC), "--RECIPIENTS", recipient, code=2)
+    text = encrypted(tmp_path, write_file(tmp_path, PUBLIC), "--RECIPIENTS", recipient, code=2)
     assert f"error: RECIPIENTS: {says}" in text
     assert not (tmp_path / "out").exists()
 
 
 def test_a_derived_key_is_named_by_the_test_and_the_run(tmp_path: Path) -> None:
     """Issue 11 A13: deriving from a password is said each time."""
-    key = written(tmp_path, "0123456789abcdef" * 4)
+    key = write_file(tmp_path, "0123456789abcdef" * 4)
     assert "warning: KEY_FILE" in encrypted(tmp_path, key)
     line, *_others, warned = encryption.test(encryption.Options(key_file=key))
     assert "encryption: age" in str(line)
@@ -175,7 +175,7 @@ def test_a_derived_key_is_named_by_the_test_and_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [None, ""])
 def test_a_new_key_is_no_help_for_a_restore(tmp_path: Path, content: str | None) -> None:
     """Issue 11 D: the hint for a missing or emptied key file depends on what it is for."""
-    encrypted(tmp_path, written(tmp_path, PUBLIC))
+    encrypted(tmp_path, write_file(tmp_path, PUBLIC))
     key = tmp_path / "gone"
     if content is not None:
         key.write_text(content)
@@ -190,24 +190,24 @@ def test_a_new_key_is_no_help_for_a_restore(tmp_path: Path, content: str | None)
 
 def test_a_wrong_key_says_what_can_be_said(tmp_path: Path) -> None:
     """Issue 11 E: the kinds of the file's recipients, and what was tried."""
-    encrypted(tmp_path, written(tmp_path, PUBLIC))
+    encrypted(tmp_path, write_file(tmp_path, PUBLIC))
     other = x25519.Identity(bytes(32))
-    text = decrypted(tmp_path, written(tmp_path, other.reveal()), code=1)
+    text = decrypted(tmp_path, write_file(tmp_path, other.reveal()), code=1)
     assert "wrong key: none of the identities matches a recipient of the file (1 X25519)" in text
     assert str(other.recipient()) in text
     first = tmp_path / "out/in.age.000"
     first.write_bytes(first.read_bytes().replace(b"-> X25519", b"-> x25519-of-2040"))
-    text = decrypted(tmp_path, written(tmp_path, IDENTITY.reveal()), code=1)
+    text = decrypted(tmp_path, write_file(tmp_path, IDENTITY.reveal()), code=1)
     assert "(1 x25519-of-2040, not supported)" in text
 
 
 def test_a_cut_single_chunk_says_what_can_be_said(tmp_path: Path) -> None:
     """Issue 11 E: the key is right; cut or damaged, the format cannot tell."""
-    encrypted(tmp_path, written(tmp_path, PUBLIC))
+    encrypted(tmp_path, write_file(tmp_path, PUBLIC))
     first = tmp_path / "out/in.age.000"
     content = first.read_bytes()
     first.write_bytes(content[:-1])
-    key = written(tmp_path, IDENTITY.reveal())
+    key = write_file(tmp_path, IDENTITY.reveal())
     text = decrypted(tmp_path, key, code=1)
     assert "end of file or corrupt only chunk of 20 bytes; the key is right" in text
     first.write_bytes(content[:-6])
@@ -236,7 +236,7 @@ def test_sizes_of_old_parts_are_judged_by_the_predecessors_rule(
 
     The salt is fixed: by chance a cut or a wrong key gives good padding in one of 256 cases.
     """
-    key = written(tmp_path, "0123456789abcdef" * 4)
+    key = write_file(tmp_path, "0123456789abcdef" * 4)
     with monkeypatch.context() as fixed:
         fixed.setattr(os, "urandom", bytes)
         files = _predecessor(tmp_path, key, 3_500_000)
@@ -268,7 +268,7 @@ def test_sizes_of_old_parts_are_judged_by_the_predecessors_rule(
     text = opened(1)
     assert f"part 003 seems to be missing: {files[3]}" in text
     files[3].write_bytes(last)
-    written(tmp_path, "f" * 64)
+    write_file(tmp_path, "f" * 64)
     assert "error: wrong key" in opened(1)
 
 
@@ -290,7 +290,7 @@ def test_who_may_own_and_read_a_key_file(
     tmp_path: Path, owner: int, group: int, mode: int, says: str
 ) -> None:
     """Issue 11 C: refused with the command that fixes it; --insecure-permissions accepts it."""
-    key = written(tmp_path, PUBLIC)
+    key = write_file(tmp_path, PUBLIC)
     os.chown(key, owner, group)
     key.chmod(mode)
     if not says:
@@ -310,7 +310,7 @@ def test_a_folder_that_others_can_write_is_refused(
     """Issue 11 C: who may replace the key reads what comes after."""
     folder = tmp_path / "open"
     folder.mkdir()
-    key = written(folder, PUBLIC)
+    key = write_file(folder, PUBLIC)
     folder.chmod(0o777)
     with pytest.raises(ConfigError, match="is writable by everybody") as caught:
         key_file.read(key)
@@ -322,10 +322,10 @@ def test_a_folder_that_others_can_write_is_refused(
 
 def test_the_private_key_beside_recipients_decrypts(tmp_path: Path) -> None:
     """As setup.py makes them: the run gets the recipient, root's restore finds the identity."""
-    key = written(tmp_path, PUBLIC)
-    beside = key.with_name("key.identity")
+    key = write_file(tmp_path, PUBLIC)
+    identity_file = key.with_name("key.identity")
     assert not key_file.read_private(key).identities
-    beside.write_text(IDENTITY.reveal())
-    beside.chmod(0o600)
+    identity_file.write_text(IDENTITY.reveal())
+    identity_file.chmod(0o600)
     assert key_file.read_private(key).identities
     assert not key_file.read(key).identities  # what encrypts does not look there

@@ -243,6 +243,6 @@ def test_the_tool_sees_no_secrets_of_others(system: System, server: Mongo) -> No
     """Issue 11 C: mongodump gets an allow-listed environment, and what ENVIRONMENT names."""
     configure(system, server)
     assert system.result(OTHER_SECRET="hunter22")["exit_code"] == 0
-    seen = json.loads((server.folder / "environment.json").read_text())
-    assert "PATH" in seen
-    assert "OTHER_SECRET" not in seen
+    environment = json.loads((server.folder / "environment.json").read_text())
+    assert "PATH" in environment
+    assert "OTHER_SECRET" not in environment

@@ -99,9 +99,9 @@ def test_a_role_that_is_there_stays(system: System, other: Postgres) -> None:
 
 
 def test_a_drill_touches_no_tablespace(system: System, server: Postgres) -> None:
-    whole = json.loads(system.conf.read_text())
-    whole["DRILL"] = drill(ASSERTIONS={f"POSTGRES/{server.port}/app": "SELECT 1 FROM t"})
-    system.conf.write_text(json.dumps(whole))
+    config = json.loads(system.conf.read_text())
+    config["DRILL"] = drill(ASSERTIONS={f"POSTGRES/{server.port}/app": "SELECT 1 FROM t"})
+    system.conf.write_text(json.dumps(config))
     before = sorted(server.folder.glob("*/*"))
     assert section(system.result("--only", "DRILL"))["status"] == "ok"
     assert sorted(server.folder.glob("*/*")) == before

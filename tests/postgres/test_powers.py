@@ -47,8 +47,8 @@ def setting(role: str, value: str = "x", database: str = "") -> Setting:
     "exit 3, nobody becomes a member of it, and it keeps its settings",
 )
 def test_a_role_with_objects_gets_no_members() -> None:
-    made = roles("app", "team", "lowly")
-    source = privileges.Powers(made, [member("lowly", "app"), member("lowly", "team")])
+    source_roles = roles("app", "team", "lowly")
+    source = privileges.Powers(source_roles, [member("lowly", "app"), member("lowly", "team")])
     there = [member("team", "app"), member("team", "other")]
     target = privileges.Powers(roles("app", "team", "other"), there, {"app"})
     known = [setting("app")]

@@ -65,8 +65,8 @@ def test_what_killed_restores_left(server: Postgres) -> None:
     old, unfinished = swept.warnings
     assert old.startswith(f"database nc_old_{NAME}: a restore was killed")
     assert unfinished.startswith("database nc_shop: a restore was killed before it had its owner")
-    rest = "SELECT datname FROM pg_database WHERE datname ~ '^nc_' ORDER BY 1"
-    assert server.sql(rest).split() == [
+    query = "SELECT datname FROM pg_database WHERE datname ~ '^nc_' ORDER BY 1"
+    assert server.sql(query).split() == [
         "nc_keys_bbbbbbbbbbbb",
         "nc_new_aaaaaaaaaaaa",
         f"nc_old_{NAME}",

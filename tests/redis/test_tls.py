@@ -80,16 +80,18 @@ def test_back_up_and_restore_over_tls(tmp_path: Path, server: TLSRedis, stream: 
     """Issue 11 B: Redis over TLS, the password never among the arguments."""
     system = System(tmp_path)
     server.cli(stdin_data=b"SET a 1\nHSET h x 1\n")
-    seen = tmp_path / "arguments"
+    argv_file = tmp_path / "arguments"
     client = tmp_path / "redis-cli"
-    client.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {seen}\nexec /usr/bin/redis-cli "$@"\n')
+    client.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >> {argv_file}\nexec /usr/bin/redis-cli "$@"\n'
+    )
     client.chmod(0o755)
     configure(system, server, stream, **files(server), HOST="localhost", REDIS_CLI=str(client))
     assert "Redis" in system.run("-t").stdout
     result = system.result()
     assert result["exit_code"] == 0, result
-    assert server.password not in seen.read_text()
-    assert "--sni\nlocalhost\n" in seen.read_text()
+    assert server.password not in argv_file.read_text()
+    assert "--sni\nlocalhost\n" in argv_file.read_text()
     server.end()
     shutil.copyfile(system.restored() / f"REDIS/{server.port}.rdb", server.folder / "dump.rdb")
     (server.folder / "dump.rdb").chmod(0o644)

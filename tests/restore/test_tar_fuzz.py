@@ -65,7 +65,7 @@ def test_each_member_that_gnu_tar_writes_is_accepted(form: str) -> None:
     assert len(members) > 10
     links = (b"1",)  # to a file in front
     for member in members:
-        raw = b"".join(piece.written() for piece in member) + bytes(1024)
+        raw = b"".join(piece.blocks() for piece in member) + bytes(1024)
         assert refusal(raw) == "", bytes(member[-1].header[:100])
         assert member[-1].header[156:157] in (*links, b"0", b"2", b"5", b"6", b"S", b"\0")
 
@@ -135,7 +135,7 @@ def old_map_that_ends_early() -> list[Piece]:
 def binary_sum() -> list[Piece]:
     """A checksum that is no octal number, as GNU tar requires."""
     pieces = plain()
-    pieces[0].written()
+    pieces[0].blocks()
     pieces[0].sum = b"\x80" + int(pieces[0].header[148:154], 8).to_bytes(7, "big")
     return pieces
 
@@ -204,13 +204,13 @@ DIFFERENT: dict[str, tuple[Callable[[], list[Piece]], str]] = {
 def test_what_two_readers_could_read_differently_is_refused(case: str) -> None:
     """Issue 14: each was accepted, and GNU tar created something else or failed."""
     base, says = DIFFERENT[case]
-    raw = b"".join(piece.written() for piece in base())
+    raw = b"".join(piece.blocks() for piece in base())
     assert says in refusal(raw + bytes(1024))
 
 
 def test_a_lone_zero_block_is_refused() -> None:
     """Issue 14: GNU tar goes on behind it, other readers end."""
-    raw = b"".join(piece.written() for piece in plain())
+    raw = b"".join(piece.blocks() for piece in plain())
     assert "zero block" in refusal(raw + bytes(512) + raw + bytes(1024))
     assert refusal(raw + raw + bytes(1024)) == ""
 
@@ -223,7 +223,7 @@ def test_a_map_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> No
     more = bytes(504) + b"\1" + bytes(7)
 
     def chunks() -> Iterator[bytes]:
-        yield pieces[-1].written()[:512]
+        yield pieces[-1].blocks()[:512]
         for number in range(1000):
             assert number < 200
             yield more

@@ -29,10 +29,10 @@ def configured(system: System, oss: OssServer, *, streamed: bool) -> tuple[str, 
     name, bucket = oss.bucket()
     file = oss_server.credentials(system.folder, oss, name)
     keys = {"DESTINATION": "oss", "ALIYUN_CREDENTIALS": str(file), "PREFIX": "servers"}
-    whole = system.short()
-    del whole["STORAGE_LOCAL"]
-    whole["STORAGE_OSS"] = execute("storage", **keys, REGION=REGION, RETRY_WAIT="0.01")
-    system.configure(whole, STREAM=str(streamed))
+    sections = system.short()
+    del sections["STORAGE_LOCAL"]
+    sections["STORAGE_OSS"] = execute("storage", **keys, REGION=REGION, RETRY_WAIT="0.01")
+    system.configure(sections, STREAM=str(streamed))
     (system.source / "a").write_bytes(CONTENT)
     return name, bucket
 
@@ -71,9 +71,9 @@ def test_a_run_and_a_restore_by_arguments_alone(
 )
 def test_a_staged_run_whose_bucket_fails(system: System, oss: OssServer) -> None:
     _, bucket = configured(system, oss, streamed=False)
-    whole = {**json.loads(system.conf.read_text()), "LOCAL": execute("storage")}
-    whole["LOCAL"]["PARAMETERS"]["DESTINATION"] = "local"
-    system.conf.write_text(json.dumps(whole))
+    sections = {**json.loads(system.conf.read_text()), "LOCAL": execute("storage")}
+    sections["LOCAL"]["PARAMETERS"]["DESTINATION"] = "local"
+    system.conf.write_text(json.dumps(sections))
     content = os.urandom(3 << 20)  # three parts
     (system.source / "a").write_bytes(content)
     oss.script("PutObject", says(500, "InternalError"), times=100, skip=7)
@@ -85,8 +85,8 @@ def test_a_staged_run_whose_bucket_fails(system: System, oss: OssServer) -> None
     first, run_id = names(bucket), result["run_id"]
     assert f"{run_id}.tar.zst.age.001" in first  # some of its parts were there
     assert f"{run_id}.manifest.json" not in first
-    kept = sorted((system.folder / "work/encrypted").iterdir())
-    assert {path.name for path in kept} == {f"{run_id}.tar.zst.age.{n:03}" for n in range(4)}
+    parts = sorted((system.folder / "work/encrypted").iterdir())
+    assert {path.name for path in parts} == {f"{run_id}.tar.zst.age.{n:03}" for n in range(4)}
     (file,) = system.restored("--store", "LOCAL", run=run_id).rglob("a")
     assert file.read_bytes() == content
     oss.reset()

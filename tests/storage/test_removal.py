@@ -125,9 +125,9 @@ def several(bad: BadS3) -> tuple[S3Store, list[str]]:
 
 def answer_of(code: str) -> Answer:
     """Answer 200, and that one of three objects is still there."""
-    gone = "".join(f"<Deleted><Key>store/srv/{number}</Key></Deleted>" for number in (0, 2))
+    deleted = "".join(f"<Deleted><Key>store/srv/{number}</Key></Deleted>" for number in (0, 2))
     error = f"<Error><Key>store/srv/1</Key><Code>{code}</Code><Message>why</Message></Error>"
-    return Answer(200, f"<DeleteResult>{gone}{error}</DeleteResult>".encode())
+    return Answer(200, f"<DeleteResult>{deleted}{error}</DeleteResult>".encode())
 
 
 def test_many_objects_are_removed_with_one_call(bad: BadS3) -> None:

@@ -80,8 +80,8 @@ def page(token: int, size: str = "1", time: str = "2026-01-01T00:00:00.000Z") ->
 
 def listing(text: str) -> Answer:
     """A whole listing."""
-    whole = f"<ListBucketResult><IsTruncated>false</IsTruncated>{text}</ListBucketResult>"
-    return Answer(200, whole.encode())
+    document = f"<ListBucketResult><IsTruncated>false</IsTruncated>{text}</ListBucketResult>"
+    return Answer(200, document.encode())
 
 
 @pytest.mark.fault("a listing of a bucket that has no end", "an error after 5,000 pages")

@@ -127,8 +127,8 @@ def test_an_etag_of_parts_is_the_md5_of_their_md5s() -> None:
     pieces = (b"one", b"two")
     digests = [hashlib.md5(piece, usedforsecurity=False) for piece in pieces]
     parts = [Part(digest.hexdigest(), 0, 3, True) for digest in digests]
-    whole = hashlib.md5(b"".join(one.digest() for one in digests), usedforsecurity=False)
-    assert s3_checksums.etag_of(parts) == f"{whole.hexdigest()}-2"
+    digest_of_all = hashlib.md5(b"".join(one.digest() for one in digests), usedforsecurity=False)
+    assert s3_checksums.etag_of(parts) == f"{digest_of_all.hexdigest()}-2"
     assert s3_checksums.etag_of([dataclasses.replace(parts[0], etag="v1")]) == ""
 
 
