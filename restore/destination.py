@@ -108,8 +108,8 @@ class Staging:
             with trusted_path.folder(path) as parent:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, dir_fd=parent)
-                with folder_pairs.opened_folder(os.fsencode(name), parent) as made:
-                    folder_pairs.set_mode(made, mode)  # mkdir obeys the umask
+                with folder_pairs.opened_folder(os.fsencode(name), parent) as folder:
+                    folder_pairs.set_mode(folder, mode)  # mkdir obeys the umask
             path /= name
             self.implied.add(os.fsencode(path.relative_to(self.folder)))
         return path
