@@ -379,8 +379,8 @@ def test_a_destination_whose_owner_replaces_the_staging_folder(tmp_path: Path, k
 
 def test_a_key_that_needs_more_than_a_line_of_messages_is_refused() -> None:
     """GNU tar prints it as it is, and the second part of a cut line would be one of its own."""
-    (said,) = verified(make({"name": "a", "pax": {"k" * 1000: "v"}}))
-    assert "invalid extended header" in said
+    (warning,) = verified(make({"name": "a", "pax": {"k" * 1000: "v"}}))
+    assert "invalid extended header" in warning
 
 
 def test_two_readers_that_differ_are_found(tmp_path: Path) -> None:

@@ -266,9 +266,12 @@ def test_forged_runs_do_not_hide_the_numbers(signing: Signing) -> None:
     with pytest.raises(ManifestError, match="both have number 2"):
         sequence.require(signing.catalog)
     assert sequence.newest([signing.catalog], "a").number == 2
+    assert sequence.highest_claimed([signing.catalog], "a") == 2
     newest = History(signing.catalog).newest_complete()
     assert newest is not None
     assert newest.run_id == "20260103_030000"
+    unread = dict(History(signing.catalog).unread(set()))
+    assert unread["20260101_030000"] is not None
 
 
 @pytest.mark.fault("hundreds of forged statements about signers", "the true one is found")

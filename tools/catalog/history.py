@@ -50,14 +50,18 @@ class History:
     def unread(self, known_ids: Set[str]) -> Iterator[tuple[str, Manifest | None]]:
         """Yield those of the last 30 runs whose id is not known; None for a bad manifest.
 
-        Raises StoreError or OSError.
+        Bad ones do not count: forged runs could hide the others. Raises StoreError or OSError.
         """
-        for run_id in self._past_ids()[:_MAX_UNREAD]:
-            if run_id not in known_ids:
-                try:
+        good = 0
+        for run_id in self._past_ids():
+            if good >= _MAX_UNREAD:
+                return
+            try:
+                if run_id not in known_ids:
                     yield run_id, self._catalog.manifest(run_id)
-                except ManifestError:  # `manifests` names it
-                    yield run_id, None
+                good += 1
+            except ManifestError:  # `manifests` names it
+                yield run_id, None
 
     def claimed(self) -> Iterator[Manifest]:
         """Return the manifests of the last runs, newest first, trusted or not.

@@ -104,15 +104,17 @@ def newest(catalogs: Iterable[Catalog], config_id: str) -> Numbered:
     return Numbered(best.sequence, best.run_id, tuple(sorted(digests)))
 
 
-def highest_claimed(catalogs: Iterable[Catalog], config_id: str) -> int:
+def highest_claimed(catalogs: Sequence[Catalog], config_id: str) -> int:
     """Return the highest number of a config in several stores, whether or not it is trusted.
 
     A new key goes on from there, so that `--newest` never means a run of the key before.
+    Hundreds of forged runs hide no trusted one.
     """
     manifests = (
         claim.manifest for catalog in catalogs for claim in _numbered(catalog, _newest_ids(catalog))
     )
-    return max((one.sequence for one in manifests if one.config_id == config_id), default=0)
+    claimed = (one.sequence for one in manifests if one.config_id == config_id)
+    return max((newest(catalogs, config_id).number, *claimed))
 
 
 def missed(catalogs: Iterable[Catalog], config_id: str, best: Numbered) -> Iterator[str]:

@@ -28,7 +28,7 @@ _BESIDE = ("-journal", "-wal", "-shm")  # files of SQLite beside a database
 _APPLICATION = 0x6E636270  # "ncbp": tells the database from others (PRAGMA application_id)
 _VERSION = 1
 _BUSY = 1.0  # seconds to wait for another process
-_MOST_RUNS = 1000  # runs that are kept
+_MOST_RUNS = 1000  # runs that are kept, and as many that cannot be used
 _MOST_DETAILED = 100  # newest of them whose items and sections are kept
 _UNUSABLE = "unusable"  # status of a run whose manifest cannot be used
 _TABLES = (
@@ -191,12 +191,19 @@ class RunHistory:
         )
 
     def _trim(self, host: str) -> None:
-        for table, most in (("runs", _MOST_RUNS), ("figures", _MOST_DETAILED)):
+        """Remove the oldest runs. Those that cannot be used do not push out others."""
+        for same in ("=", "!="):
             self._connection.execute(
-                f"DELETE FROM {table} WHERE host = ? AND run_id < (SELECT run_id FROM runs "  # noqa: S608  (constants)
-                "WHERE host = ? ORDER BY run_id DESC LIMIT 1 OFFSET ?)",
-                (host, host, most - 1),
+                f"DELETE FROM runs WHERE host = ? AND status {same} ? AND run_id < "  # noqa: S608  (constants)
+                f"(SELECT run_id FROM runs WHERE host = ? AND status {same} ? "
+                "ORDER BY run_id DESC LIMIT 1 OFFSET ?)",
+                (host, _UNUSABLE, host, _UNUSABLE, _MOST_RUNS - 1),
             )
+        self._connection.execute(
+            "DELETE FROM figures WHERE host = ? AND run_id < (SELECT run_id FROM runs "
+            "WHERE host = ? AND status != ? ORDER BY run_id DESC LIMIT 1 OFFSET ?)",
+            (host, host, _UNUSABLE, _MOST_DETAILED - 1),
+        )
 
     def _rows(self, query: str, *values: object) -> list[Any]:
         with _explained():
