@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from restore import merging
+from restore import folder_pairs, merging
 from tools import filesystem_handling, os_works
-from tools.base import removal
+from tools.base import removal, trusted_path
 from tools.base.errors import ConfigError
 from tools.date_str_utils import human_size
 from tools.flow import item_record, stream
@@ -105,9 +105,12 @@ class Staging:
         """Create the folders of a path, which the backup does not have, and return the path."""
         path = self.folder
         for name in below.parts:
+            with trusted_path.folder(path) as parent:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=parent)
+                with folder_pairs.opened_folder(os.fsencode(name), parent) as folder:
+                    folder_pairs.set_mode(folder, mode)  # mkdir obeys the umask
             path /= name
-            path.mkdir(exist_ok=True)
-            path.chmod(mode)  # mkdir obeys the umask
             self.implied.add(os.fsencode(path.relative_to(self.folder)))
         return path
 

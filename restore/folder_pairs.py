@@ -5,10 +5,11 @@ Symbolic links are never followed, nothing recurses, and no path is longer than 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -151,10 +152,37 @@ def _name(entry: os.DirEntry[str]) -> bytes:
     return name + b"/" if entry.is_dir(follow_symlinks=False) else name
 
 
-def owner_may_write(name: bytes, folder: int) -> int | None:
-    """Let the owner write a folder of an open one; return its mode before, None if unchanged."""
-    mode = stat.S_IMODE(os.lstat(name, dir_fd=folder).st_mode)
+def owner_may_write(folder: int) -> int | None:
+    """Let the owner of a folder write it; return its mode before, None if unchanged.
+
+    folder: of `opened_folder`. Its name may belong to something else meanwhile: who owns the
+    folder above could put a link to a file of root there.
+    """
+    mode = stat.S_IMODE(os.fstat(folder).st_mode)
     if mode & stat.S_IRWXU == stat.S_IRWXU:
         return None
-    os.chmod(name, mode | stat.S_IRWXU, dir_fd=folder)
+    set_mode(folder, mode | stat.S_IRWXU)
     return mode
+
+
+@contextlib.contextmanager
+def opened_folder(name: bytes, folder: int) -> Iterator[int]:
+    """Yield the descriptor of a folder in an open one, as far as the user may open it."""
+    try:
+        descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    except PermissionError:
+        descriptor = os.open(name, _FOLDER | os.O_PATH, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Set the mode of a folder of `opened_folder`. Raises OSError."""
+    try:
+        os.fchmod(descriptor, mode)
+    except OSError as error:
+        if error.errno != errno.EBADF:  # so fchmod(2) says that it takes no O_PATH
+            raise
+        Path(f"/proc/self/fd/{descriptor}").chmod(mode)

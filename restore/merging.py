@@ -124,22 +124,33 @@ class _Mover:
                 os.lstat(step.name, dir_fd=step.goal),
             )
             self._levels.append(before)
-            for folder in (step.source, step.goal):
-                with contextlib.suppress(PermissionError):  # of another user: `denied` reports it
-                    folder_pairs.owner_may_write(step.name, folder)
+            for parent in (step.source, step.goal):
+                with (
+                    contextlib.suppress(PermissionError),  # of another user: `denied` reports it
+                    folder_pairs.opened_folder(step.name, parent) as folder,
+                ):
+                    folder_pairs.owner_may_write(folder)
 
     def _move(self, step: Step) -> None:
         """Move a name; a folder that its owner may not write is writable meanwhile.
 
         Raises StoreError.
         """
-        mode = folder_pairs.owner_may_write(step.name, step.source) if step.is_folder else None
         try:
-            self._replaced.replace(step.name, step.source, step.goal)
+            with self._writable(step) if step.is_folder else contextlib.nullcontext():
+                self._replaced.replace(step.name, step.source, step.goal)
         except OSError as error:
             raise self._error(step, error) from None
-        if mode is not None:
-            os.chmod(step.name, mode, dir_fd=step.goal)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _writable(step: Step) -> Iterator[None]:
+        """Let the owner of a restored folder write it in the block, wherever it is moved."""
+        with folder_pairs.opened_folder(step.name, step.source) as folder:
+            mode = folder_pairs.owner_may_write(folder)
+            yield
+            if mode is not None:
+                folder_pairs.set_mode(folder, mode)
 
     def _error(self, step: Step, error: OSError) -> StoreError:
         where = f"{self._tree.goal}/{os.fsdecode(step.path)}"

@@ -15,12 +15,13 @@ from restore import archive_checks, attributes, tar_messages, tar_reader
 from restore.archive_errors import HINT, UnsafeArchiveError, printable_name
 from restore.lines import Lines
 from tools import os_works
-from tools.base import removal
+from tools.base import removal, trusted_path
 from tools.base.errors import ConfigError, SourceError, StoreError
 from tools.flow import process, stream
 from tools.flow.stream import Chunks
 
 UNMATCHED = "nothing matches --path"  # begins the line of a pattern
+_REPLACED = "Restore into a folder that no other user can change, nor a folder above it."
 _NAMED = 10  # entries of other owners that are named
 _IMPLIED = 0o755  # mode of folders that the archive has no member for
 _PACKED = {
@@ -119,6 +120,43 @@ def unpack(
     need a second pass. special: see Rules. Raises UnsafeArchiveError before anything of a bad
     member is written, SourceError where tar fails, and what the chunks raise.
     """
+    with _held(target) as folder:
+        return _unpacked(again, ending, folder, patterns, special=special)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[Path]:
+    """Yield a path of a folder that stays its path, whoever renames it or a folder above.
+
+    Only for root, and where /proc is. Raises StoreError for a folder that is not ours alone.
+    """
+    process_folder = Path("/proc/self")
+    if not os_works.is_root() or not process_folder.exists():
+        yield folder
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(trusted_path.folder(folder))
+            path = process_folder.resolve() / f"fd/{descriptor}"
+            status = os.fstat(descriptor)
+            is_ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+            is_ours = is_ours and not any(path.iterdir())
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror}", _REPLACED) from None
+        if not is_ours:
+            raise StoreError(f"{folder}: was replaced during the restore", _REPLACED)
+        yield path
+
+
+def _unpacked(
+    again: Callable[[], Iterator[bytes]],
+    ending: str,
+    target: Path,
+    patterns: Sequence[str],
+    *,
+    special: bool,
+) -> UnpackResult:
+    """Unpack with a second pass if it is needed; see `unpack`."""
     selection = archive_checks.Patterns(patterns) if patterns else None
     rules = tar_reader.Rules(privileged=os_works.is_root(), special=special)
     try:
@@ -162,9 +200,11 @@ def _restored(
 
 def _below(folder: Path, names: Iterable[bytes]) -> Iterator[Path]:
     """Yield the paths that exist below a folder and lead through no symbolic link."""
-    top = Path(os.path.realpath(folder))
-    for path in (top / os.fsdecode(name) for name in names):
-        if top in path.parents and str(path) == os.path.realpath(path) and path.exists():
+    top = os.path.realpath(folder)
+    for path in (folder / os.fsdecode(name) for name in names):
+        is_below = folder in path.parents and ".." not in path.parts
+        real = f"{top}/{path.relative_to(folder)}" if is_below else ""
+        if os.path.realpath(path) == real and path.exists():
             yield path
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from restore import archive_checks, tar_messages, tar_reader, unpack
-from tools.base.errors import BackupError
+from tools.base.errors import BackupError, StoreError
 
 pytestmark = pytest.mark.needs("root")
 _FORMS = {"gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT, "ustar": tarfile.USTAR_FORMAT}
@@ -346,6 +347,34 @@ def test_no_name_forges_a_message_about_another_file(
     assert entry["name"] in names
     assert "not set" in warnings[0] and len(warnings) == 1  # noqa: PT018
     assert victim.stat().st_mode & 0o7777 == 0o4755
+
+
+@pytest.mark.parametrize("kind", ["link", "folder of another user"])
+def test_a_destination_whose_owner_replaces_the_staging_folder(tmp_path: Path, kind: str) -> None:
+    """Root wrote an archive's files through a link that the owner of the destination put there."""
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    staging = tmp_path / "staging"
+    staging.mkdir(0o700)
+
+    def replace() -> None:
+        staging.rename(tmp_path / "away")
+        if kind == "link":
+            staging.symlink_to(etc)
+            os.chown(staging, 777, 777, follow_symlinks=False)
+        else:
+            staging.mkdir()
+            os.chown(staging, 777, 777)
+
+    def replaced() -> Iterator[bytes]:
+        replace()
+        return iter([make({"name": "passwd"})])
+
+    unpack.unpack(replaced, ".tar", staging, [])
+    assert (tmp_path / "away/passwd").exists()
+    assert not (etc / "passwd").exists()
+    with pytest.raises(StoreError):
+        unpack.unpack(lambda: iter([make({"name": "passwd"})]), ".tar", staging, [])
 
 
 def test_a_key_that_needs_more_than_a_line_of_messages_is_refused() -> None:

@@ -359,3 +359,25 @@ def test_a_sync_that_fails_replaces_nothing(
     with pytest.raises(OSError, match=re.escape(str(source))):
         merging.merge(source, goal, (), overwrite=True)
     assert (goal / "a").read_text() == "goal"
+
+
+def test_a_folder_that_is_replaced_by_a_link_changes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of the destination put a link where a folder of mode 0077 had just come."""
+    source, goal = trees(tmp_path)
+    (source / "sub").mkdir()
+    (source / "sub").chmod(0o077)
+    victim = tmp_path / "victim"
+    victim.touch(0o600)
+    rename = os.rename
+
+    def attacked(old: bytes, new: bytes, **folders: int) -> None:
+        rename(old, new, **folders)
+        rename(goal / "sub", tmp_path / "away")
+        (goal / "sub").symlink_to(victim)
+
+    monkeypatch.setattr(os, "rename", attacked)
+    merging.merge(source, goal, (), overwrite=True)
+    assert victim.stat().st_mode & 0o7777 == 0o600
+    assert (tmp_path / "away").stat().st_mode & 0o7777 == 0o077
