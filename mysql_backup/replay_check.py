@@ -14,6 +14,10 @@ _KINDS = frozenset(b"TABLE TABLES VIEW TRIGGER EVENT PROCEDURE FUNCTION SEQUENCE
 _DATABASES = (b"DATABASE", b"SCHEMA")
 _BEFORE_NAME = frozenset(b"IF NOT EXISTS BODY INTO FROM LOW_PRIORITY HIGH_PRIORITY DELAYED".split())
 _BEFORE_NAME |= {b"QUICK", b"IGNORE", b"TABLE"}
+_LISTS = frozenset(b"UPDATE DELETE FROM USING JOIN STRAIGHT_JOIN".split())  # tables follow
+_AFTER_LISTS = frozenset(b"SET WHERE ORDER LIMIT RETURNING".split())
+_DATA = frozenset(b"INSERT REPLACE UPDATE DELETE TRUNCATE LOAD".split())
+_DEFINITIONS = (b"CREATE", b"DROP", b"ALTER", b"RENAME")
 _SHOWN = 120  # bytes of a statement that are shown
 
 
@@ -53,21 +57,26 @@ def _check(statement: statements.Statement, restored: bytes) -> None:
 
 
 def changed_databases(listed: Sequence[statements.Token]) -> set[bytes]:
-    """Return the databases that a statement names and changes, in lower case."""
+    """Return the databases that a statement names and changes, in lower case.
+
+    Of an UPDATE or DELETE of several tables, those of all tables: which of them it changes may
+    depend on aliases and columns.
+    """
+    verb = listed[0].word if listed else b""
+    if verb == b"WITH":  # common table expressions before an UPDATE or DELETE
+        begin = next((at for at, word in _outside(listed) if word in _DATA), len(listed))
+        return changed_databases(listed[begin:])
+    if verb in (b"UPDATE", b"DELETE"):
+        return set().union(*(_qualifiers(listed[at : at + 3]) for at in _tables(listed)))
     keywords = [token.word for token in listed]
-    if keywords[:1] and keywords[0] in (
-        b"INSERT",
-        b"REPLACE",
-        b"UPDATE",
-        b"DELETE",
-        b"TRUNCATE",
-        b"LOAD",
-    ):
-        return _qualifiers(
-            listed[_name(keywords, 1 if keywords[0] != b"LOAD" else _after_into(keywords)) :][:2]
-        )
-    if not keywords or keywords[0] not in (b"CREATE", b"DROP", b"ALTER", b"RENAME"):
-        return set()
+    if verb in _DATA:
+        begin = _after_into(keywords) if verb == b"LOAD" else 1
+        return _qualifiers(listed[_name(keywords, begin) :][:2])
+    return _defined(listed, keywords) if verb in _DEFINITIONS else set()
+
+
+def _defined(listed: Sequence[statements.Token], keywords: Sequence[bytes]) -> set[bytes]:
+    """Return the databases that CREATE, DROP, ALTER or RENAME changes, in lower case."""
     kind = next((at for at, word in enumerate(keywords) if word in (*_KINDS, *_DATABASES)), 0)
     if not kind or b"TEMPORARY" in keywords[:kind]:
         return set()
@@ -83,6 +92,39 @@ def changed_databases(listed: Sequence[statements.Token]) -> set[bytes]:
     return qualifiers.union(*(_qualifiers(listed[at : at + 4]) for at in renamed))
 
 
+def _outside(listed: Sequence[statements.Token]) -> Iterator[tuple[int, bytes]]:
+    """Yield index and keyword of the tokens outside of parentheses."""
+    depth = 0
+    for at, token in enumerate(listed):
+        depth += (token.text == b"(") - (token.text == b")")
+        if not depth:
+            yield at, token.word
+
+
+def _tables(listed: Sequence[statements.Token]) -> Iterator[int]:
+    """Yield where the names of the tables of an UPDATE or DELETE begin; subqueries are left out."""
+    keywords = [token.word for token in listed]
+    depth = list_depth = subquery = 0
+    is_next = False  # a table, or a list of tables in parentheses
+    for at, token in enumerate(listed):
+        depth += (token.text == b"(") - (token.text == b")")
+        if subquery:
+            subquery = subquery if depth >= subquery else 0
+        elif token.text == b"(":
+            is_select = keywords[at + 1 : at + 2] in ([b"SELECT"], [b"WITH"], [b"VALUES"])
+            subquery = depth if is_select else 0
+            list_depth += is_next
+        elif not depth and token.word in _AFTER_LISTS:
+            return
+        elif token.word in _LISTS:
+            list_depth, is_next = depth, True
+        elif token.text == b"," and depth <= list_depth:
+            is_next = True
+        elif is_next and token.word not in _BEFORE_NAME:
+            yield at
+            is_next = False
+
+
 def _after_into(keywords: Sequence[bytes]) -> int:
     return keywords.index(b"INTO") + 1 if b"INTO" in keywords else len(keywords)
 
@@ -95,6 +137,11 @@ def _name(keywords: Sequence[bytes], at: int) -> int:
 
 
 def _qualifiers(listed: Sequence[statements.Token]) -> set[bytes]:
-    """Return the names that stand before a dot, in lower case."""
-    pairs = itertools.pairwise(listed)
-    return {dump_statements.identifier(one).lower() for one, dot in pairs if dot.text == b"."}
+    """Return the names that stand before a dot and another name, in lower case."""
+    ends = [token.text for token in listed[2:]]
+    pairs = zip(itertools.pairwise(listed), [*ends, b""], strict=False)
+    return {
+        dump_statements.identifier(one).lower()
+        for (one, dot), end in pairs
+        if dot.text == b"." and end != b"*"
+    }

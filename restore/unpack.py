@@ -126,7 +126,7 @@ def unpack(
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[Path]:
-    """Yield a path of a folder that stays its path, whoever renames it or a folder above.
+    """Yield a path of a folder that stays valid if the folder or one above is renamed.
 
     Only for root, and where /proc is. Raises StoreError for a folder that is not ours alone.
     """

@@ -17,6 +17,11 @@ CREATE VIEW v AS SELECT o.x FROM other.o; INSERT INTO t SELECT a.x FROM other.a;
 DROP TEMPORARY TABLE IF EXISTS `other`.`t`; UPDATE t SET x = (SELECT 1.5 FROM other.y);
 ALTER TABLE t RENAME TO hon.u, ADD COLUMN y INT DEFAULT 1.5; RENAME TABLE t TO hon.v; COMMIT;
 CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW INSERT INTO other.log VALUES (1); TRUNCATE t;
+UPDATE a JOIN b ON f(a.x, b.y) = 1 SET a.x = b.y, b.z = 2; DELETE a.* FROM a, b WHERE a.x = b.y;
+UPDATE a JOIN (SELECT x FROM other.o) d ON a.x = d.x SET a.x = 1;
+UPDATE a PARTITION (p, q) SET x = 1;
+DELETE FROM a USING a JOIN b USING (x, y) WHERE a.x IN (SELECT x FROM other.o);
+WITH c AS (SELECT 1 FROM other.o) DELETE FROM t WHERE x IN (SELECT * FROM c);
 ALTER DATABASE hon CHARACTER SET latin1; LOAD DATA LOCAL INFILE 'x.y' INTO TABLE `t` (a);
 """
     assert b"LOAD DATA" in b"".join(replay_check.checked([harmless.encode()], "hon"))
@@ -35,7 +40,14 @@ ALTER DATABASE hon CHARACTER SET latin1; LOAD DATA LOCAL INFILE 'x.y' INTO TABLE
         "INSERT IGNORE INTO other.t VALUES (1)",
         "REPLACE other.t VALUES (1)",
         "UPDATE LOW_PRIORITY other.t SET x = 1",
+        "UPDATE a, other.t SET t.x = 1",
+        "UPDATE (a, other.t) SET t.x = 1",
+        "UPDATE a JOIN b ON a.x = b.x, other.t SET t.x = 1",
+        "UPDATE a JOIN other.t ON a.i = t.i SET t.x = 1",
+        "WITH c AS (SELECT 1) UPDATE other.t JOIN c SET x = 1",
         "DELETE QUICK FROM other.t",
+        "DELETE a, other.t FROM a JOIN other.t",
+        "DELETE a FROM t AS b JOIN other.t AS a",
         "LOAD DATA LOCAL INFILE 'x' REPLACE INTO TABLE other.t",
     ):
         with pytest.raises(StoreError, match="changes another database: other"):

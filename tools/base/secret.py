@@ -55,7 +55,7 @@ class Secret:
         return secret
 
     def learn(self) -> str:
-        """Return the secret for masking alone, whoever may have written the file."""
+        """Return the secret for masking alone; who may write the file is not checked."""
         secret = self._resolved()
         masking.add(secret)
         return secret

@@ -66,7 +66,7 @@ class Context:
     folder:   a private folder of this section for the result and the progress
     private:  paths that no source may back up
     deadline: on the monotonic clock; None where nothing limits the run
-    advance:  gets the bytes that have passed so far, where somebody looks on
+    advance:  gets the bytes that have passed so far, if progress is shown
     streamed: bytes that a streamed run has stored so far; None in a staged one
     records:  folder of the records of items in the work folder; None in a streamed run
     calls:    gets what a filter or store of the user's own says in the results of its calls

@@ -13,8 +13,8 @@ from tools.flow.stream import Chunks
 class Progress:
     """A stage that changes nothing: it tells the runner how many bytes have passed.
 
-    The runner names a file in NC_BACKUP_PROGRESS where somebody looks on; the number of
-    bytes is written there a few times a second.
+    NC_BACKUP_PROGRESS names a file if the runner shows progress; the number of bytes is
+    written there a few times a second.
     """
 
     _PAUSE = 0.25  # seconds between two messages
